@@ -1,0 +1,239 @@
+"""The networks, as `keras.applications` offers its own.
+
+Every builder takes, in this order:
+
+    include_top: Whether the fully connected layers and `predictions` are
+        built. Without them the network ends in its last feature map, of shape
+        `(batch, time, height, width, channels)`, and height and width of the
+        input may be left open.
+    weights: None (random), the path of a `.weights.h5` or `.keras` file, or
+        the name of a published set where there is one.
+    input_tensor: Keras tensor to build upon, or None.
+    input_shape: `(time, height, width, channels)`; time is the network's own.
+    pooling: None, `"avg"` or `"max"`, over all of the last map, where there
+        is no top.
+    classes: Integer.
+    classifier_activation: Activation of `predictions`; None for logits.
+    name: The model's name.
+
+and by keyword alone:
+
+    include_preprocessing: Whether the first layer subtracts 117 from raw RGB
+        pixels 0..255.
+    width: Float, share of filters and units, `max(1, round(n * width))`.
+    dropout: Float, rate after fc6 and fc7.
+    kernel_initializer: A Keras initializer, or `"krizhevsky"`.
+"""
+
+import fnmatch
+import gc
+from collections import namedtuple
+from dataclasses import replace
+from importlib import resources
+
+import numpy as np
+from keras import ops
+
+from keras_videofusion.applications.costs import macs, parameters
+from keras_videofusion.applications.fusion import (
+    EarlyFusion,
+    LateFusion,
+    SingleFrame,
+    SlowFusion,
+)
+from keras_videofusion.applications.multiresolution import (
+    ContextSingleFrame,
+    FoveaSingleFrame,
+    MultiresEarlyFusion,
+    MultiresLateFusion,
+    MultiresSingleFrame,
+    MultiresSlowFusion,
+)
+from keras_videofusion.applications.weights import WEIGHTS
+from keras_videofusion.data.clips import ClipSpec
+
+__all__ = [
+    "MODELS",
+    "ContextSingleFrame",
+    "EarlyFusion",
+    "FoveaSingleFrame",
+    "LateFusion",
+    "MultiresEarlyFusion",
+    "MultiresLateFusion",
+    "MultiresSingleFrame",
+    "MultiresSlowFusion",
+    "SingleFrame",
+    "SlowFusion",
+    "clip_spec",
+    "costs_table",
+    "decode_predictions",
+    "get_model",
+    "list_models",
+    "macs",
+    "parameters",
+    "preprocess_input",
+]
+
+Entry = namedtuple("Entry", ["builder", "spec"])
+
+# The paper's clips: central square at 200, crops of 170, or of 178 = 2 * 89
+# for the networks that cut them into streams.
+ONE, TEN, TWO = ClipSpec(1), ClipSpec(10), ClipSpec(2, step=15)
+ONE_178, TEN_178, TWO_178 = (replace(c, size=178) for c in (ONE, TEN, TWO))
+
+# fmt: off
+MODELS = {
+    "single_frame":          Entry(SingleFrame, ONE),
+    "early_fusion":          Entry(EarlyFusion, TEN),
+    "late_fusion":           Entry(LateFusion, TWO),
+    "slow_fusion":           Entry(SlowFusion, TEN),
+    "multires_single_frame": Entry(MultiresSingleFrame, ONE_178),
+    "multires_early_fusion": Entry(MultiresEarlyFusion, TEN_178),
+    "multires_late_fusion":  Entry(MultiresLateFusion, TWO_178),
+    "multires_slow_fusion":  Entry(MultiresSlowFusion, TEN_178),
+    "fovea_single_frame":    Entry(FoveaSingleFrame, ONE_178),
+    "context_single_frame":  Entry(ContextSingleFrame, ONE_178),
+}
+# fmt: on
+
+
+def list_models(filter=None):
+    """Names of the networks.
+
+    Args:
+        filter: Shell pattern such as `"multires_*"`, or None for all.
+
+    Returns:
+        List of strings, in the order of the papers.
+    """
+    return fnmatch.filter(MODELS, filter or "*")
+
+
+def _entry(name):
+    if name not in MODELS:
+        raise ValueError(
+            f"`name` must be one of {', '.join(MODELS)}. "
+            f"Received: name={name!r}"
+        )
+    return MODELS[name]
+
+
+def get_model(name, **kwargs):
+    """Builds the network of that name.
+
+    Args:
+        name: String of `list_models()`.
+        **kwargs: The builder's arguments.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If the name is unknown or an argument wrong.
+    """
+    return _entry(name).builder(**kwargs)
+
+
+def clip_spec(name):
+    """What the network of that name must be fed.
+
+    Args:
+        name: String of `list_models()`.
+
+    Returns:
+        `keras_videofusion.data.clips.ClipSpec`.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    return _entry(name).spec
+
+
+def costs_table():
+    """What every network is fed and costs, counted by building it.
+
+    Returns:
+        List of dicts `{name, parameters, macs, frames, size, weights}`;
+        parameters and multiply-adds at full width.
+    """
+    rows = []
+    for name, (builder, spec) in MODELS.items():
+        gc.collect()  # a Keras model is a cycle; ten of these are 4 GB
+        model = builder(kernel_initializer="zeros")
+        rows.append(
+            {
+                "name": name,
+                "parameters": parameters(model),
+                "macs": macs(model),
+                "frames": spec.time,
+                "size": list(spec.size),
+                "weights": list(WEIGHTS.get(name, ())),
+            }
+        )
+    return rows
+
+
+def preprocess_input(x, data_format=None):
+    """Returns its argument: the networks scale raw pixels themselves.
+
+    It exists so that code written for `keras.applications` runs unchanged.
+
+    Args:
+        x: Clips, RGB 0..255, of shape `(batch, time, height, width, 3)`.
+        data_format: None or `"channels_last"`.
+
+    Returns:
+        `x`.
+
+    Raises:
+        ValueError: If `data_format` is anything else.
+    """
+    if data_format not in (None, "channels_last"):
+        raise ValueError(
+            "Expected data_format to be None or 'channels_last'. "
+            f"Received: data_format={data_format!r}"
+        )
+    return x
+
+
+def decode_predictions(preds, top=5):
+    """Names the best classes of Sports-1M.
+
+    Args:
+        preds: Array of shape `(samples, 487)`.
+        top: Integer, how many.
+
+    Returns:
+        A list per sample of `(topic, name, score)`, the best first.
+
+    Raises:
+        ValueError: If the shape is another.
+    """
+    preds = ops.convert_to_numpy(preds)
+    if preds.ndim != 2 or preds.shape[1] != 487:
+        raise ValueError(
+            "`decode_predictions` expects a batch of predictions, an array "
+            f"of shape (samples, 487). Received: preds of shape {preds.shape}"
+        )
+    names = sports1m_classes()
+    return [
+        [
+            (*names[c], float(row[c]))
+            for c in np.argsort(-row, kind="stable")[:top]
+        ]
+        for row in preds
+    ]
+
+
+def sports1m_classes():
+    """Topics and names of Sports-1M's 487 classes, in the authors' order.
+
+    Returns:
+        List of pairs of strings: Freebase topic ("-" if the authors give
+        none) and name.
+    """
+    text = resources.files(__package__).joinpath("sports1m.txt")
+    lines = text.read_text(encoding="utf-8").splitlines()
+    return [
+        tuple(line.split(",", 1)) for line in lines if not line.startswith("#")
+    ]

@@ -1,0 +1,326 @@
+"""Crops and flips, one draw per clip, so that its frames agree.
+
+Each exists as a function of NumPy arrays, which the input pipeline uses on
+bytes, and as a Keras layer, for users who build their own networks and
+pipelines. Keras's own image layers refuse rank 5 and take time for the batch.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_videofusion.layers import register
+
+
+def crop(clip, top, left, size):
+    """A window of every frame.
+
+    Args:
+        clip: Array of shape `(..., height, width, channels)`.
+        top: Integer, first row.
+        left: Integer, first column.
+        size: `(height, width)` of the window.
+
+    Returns:
+        Array of shape `(..., size[0], size[1], channels)`, a view.
+
+    Raises:
+        ValueError: If the window reaches out of the frame.
+    """
+    height, width = clip.shape[-3:-1]
+    if not (0 <= top <= height - size[0] and 0 <= left <= width - size[1]):
+        raise ValueError(
+            f"the window must lie in the frame of {height} x {width}. "
+            f"Received: top={top}, left={left}, size={tuple(size)}"
+        )
+    return clip[..., top : top + size[0], left : left + size[1], :]
+
+
+def flip(clip):
+    """Left and right exchanged in every frame.
+
+    Args:
+        clip: Array of shape `(..., height, width, channels)`.
+
+    Returns:
+        Array of the same shape, a view.
+    """
+    return clip[..., ::-1, :]
+
+
+def center_crop(clip, size):
+    """The middle of every frame.
+
+    Args:
+        clip: Array of shape `(..., height, width, channels)`.
+        size: `(height, width)`.
+
+    Returns:
+        Array of shape `(..., size[0], size[1], channels)`.
+    """
+    height, width = clip.shape[-3:-1]
+    return crop(clip, (height - size[0]) // 2, (width - size[1]) // 2, size)
+
+
+def random_crop(clip, size, generator):
+    """The same random window of every frame.
+
+    Args:
+        clip: Array of shape `(..., height, width, channels)`.
+        size: `(height, width)`.
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        Array of shape `(..., size[0], size[1], channels)`.
+    """
+    height, width = clip.shape[-3:-1]
+    top = int(generator.integers(0, max(0, height - size[0]) + 1))
+    left = int(generator.integers(0, max(0, width - size[1]) + 1))
+    return crop(clip, top, left, size)
+
+
+def random_crop_flip(clip, size, generator):
+    """The paper's augmentation: a random window, mirrored half of the time.
+
+    Args:
+        clip: Array of shape `(time, height, width, channels)`.
+        size: `(height, width)`.
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        Array of shape `(time, size[0], size[1], channels)`.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 3.3.
+    """
+    clip = random_crop(clip, size, generator)
+    return flip(clip) if generator.random() < 0.5 else clip
+
+
+def test_passes(clip, size, generator):
+    """The four views of a clip that are averaged at test.
+
+    The paper says "4 times (with different crops and flips)" and no more;
+    here the centre and one random window, each as it is and mirrored.
+
+    Args:
+        clip: Array of shape `(time, height, width, channels)`.
+        size: `(height, width)`.
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        Array of shape `(4, time, size[0], size[1], channels)`.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 4.1.
+    """
+    views = center_crop(clip, size), random_crop(clip, size, generator)
+    return np.stack([view for v in views for view in (v, flip(v))])
+
+
+# pytest would take the name for a test's.
+test_passes.__test__ = False  # type: ignore[attr-defined]
+
+
+def _size_of(value, name):
+    size = (value, value) if isinstance(value, int) else tuple(value)
+    if len(size) != 2 or not all(
+        isinstance(side, int) and side > 0 for side in size
+    ):
+        raise ValueError(
+            f"`{name}` must be an integer or (height, width), in pixels. "
+            f"Received: {name}={value!r}"
+        )
+    return size
+
+
+class ClipLayer(layers.Layer):
+    """What the clip layers share: rank 4 is one clip, rank 5 a batch."""
+
+    def __init__(self, **kwargs):
+        # Bytes stay bytes until the network's own first layer.
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+
+    def _rank(self, shape):
+        if len(shape) not in (4, 5):
+            raise ValueError(
+                f"{type(self).__name__} takes a clip of shape (time, height, "
+                "width, channels) or a batch of clips. "
+                f"Received: shape={tuple(shape)}"
+            )
+        return len(shape)
+
+    def _windows(self, inputs, tops, lefts):
+        """Cuts a window out of every clip of a batch: one gather per axis."""
+        for axis, starts, length in (
+            (2, tops, self.size[0]),
+            (3, lefts, self.size[1]),
+        ):
+            places = starts[:, None] + ops.arange(length)[None]
+            shape = [-1, 1, 1, 1, 1]
+            shape[axis] = length
+            inputs = ops.take_along_axis(
+                inputs, ops.reshape(places, shape), axis=axis
+            )
+        return inputs
+
+    def compute_output_spec(self, inputs, training=None):
+        return keras.KerasTensor(
+            self.compute_output_shape(inputs.shape), dtype=inputs.dtype
+        )
+
+
+class SizedClipLayer(ClipLayer):
+    """A clip layer that cuts frames to `size`."""
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = _size_of(size, "size")
+
+    def compute_output_shape(self, input_shape):
+        self._rank(input_shape)
+        for side, least in zip(input_shape[-3:-1], self.size, strict=True):
+            if side is not None and side < least:
+                raise ValueError(
+                    f"`size` must not exceed the frame of {input_shape[-3]} x "
+                    f"{input_shape[-2]}. Received: size={self.size}"
+                )
+        return (*input_shape[:-3], *self.size, input_shape[-1])
+
+    def _centre(self, inputs):
+        self.compute_output_shape(inputs.shape)
+        height, width = ops.shape(inputs)[-3:-1]
+        top = (height - self.size[0]) // 2
+        left = (width - self.size[1]) // 2
+        return inputs[
+            ..., top : top + self.size[0], left : left + self.size[1], :
+        ]
+
+    def get_config(self):
+        return {**super().get_config(), "size": list(self.size)}
+
+
+@register
+class CenterClipCrop(SizedClipLayer):
+    """Keeps the middle of every frame of a clip.
+
+    Args:
+        size: Integer or `(height, width)`, pixels.
+        **kwargs: As for every layer.
+
+    Raises:
+        ValueError: If the size is wrong or exceeds the frame.
+
+    Input shape:
+        `(time, height, width, channels)` or a batch of such, of any dtype.
+
+    Output shape:
+        The same with `size` for height and width.
+    """
+
+    def call(self, inputs):
+        return self._centre(inputs)
+
+
+@register
+class RandomClipCrop(SizedClipLayer):
+    """Keeps one random window of every clip, the same in all its frames.
+
+    Out of training it keeps the middle.
+
+    Args:
+        size: Integer or `(height, width)`, pixels.
+        seed: Integer or None.
+        **kwargs: As for every layer.
+
+    Raises:
+        ValueError: If the size is wrong or exceeds the frame.
+
+    Input shape:
+        `(time, height, width, channels)` or a batch of such, of any dtype.
+
+    Output shape:
+        The same with `size` for height and width.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 3.3.
+    """
+
+    def __init__(self, size, seed=None, **kwargs):
+        super().__init__(size, **kwargs)
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=False):
+        if not training:
+            return self._centre(inputs)
+        self.compute_output_shape(inputs.shape)
+        one = self._rank(inputs.shape) == 4
+        clips = inputs[None] if one else inputs
+        sizes = ops.shape(clips)
+        starts = []
+        for axis in (2, 3):
+            room = sizes[axis] - self.size[axis - 2]
+            drawn = keras.random.uniform(
+                (sizes[0],), dtype="float32", seed=self.generator
+            )
+            # The largest float below 1 may round up to `room + 1`.
+            start = ops.cast(drawn * ops.cast(room + 1, "float32"), "int32")
+            starts.append(ops.minimum(start, room))
+        clips = self._windows(clips, *starts)
+        return clips[0] if one else clips
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+@register
+class RandomClipFlip(ClipLayer):
+    """Mirrors half of the clips, each in all of its frames.
+
+    Out of training it changes nothing.
+
+    Args:
+        rate: Float in [0, 1], share of clips that are mirrored.
+        seed: Integer or None.
+        **kwargs: As for every layer.
+
+    Raises:
+        ValueError: If the rate is out of range.
+
+    Input shape:
+        `(time, height, width, channels)` or a batch of such, of any dtype.
+
+    Output shape:
+        As the input.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 3.3.
+    """
+
+    def __init__(self, rate=0.5, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"`rate` must be in [0, 1]. Received: {rate=}")
+        self.rate = rate
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=False):
+        rank = self._rank(inputs.shape)
+        if not training:
+            return inputs
+        count = () if rank == 4 else (ops.shape(inputs)[0],)
+        drawn = keras.random.uniform(
+            count, dtype="float32", seed=self.generator
+        )
+        chosen = ops.reshape(drawn < self.rate, (*count, 1, 1, 1, 1))
+        return ops.where(chosen, ops.flip(inputs, axis=-2), inputs)
+
+    def compute_output_shape(self, input_shape):
+        self._rank(input_shape)
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

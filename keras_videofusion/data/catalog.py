@@ -1,0 +1,558 @@
+"""Which videos there are, what they show, and which of them may be learned."""
+
+import csv
+import io
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from keras_videofusion.data.video import video_files
+
+COLUMNS = ("path", "label", "group", "family", "split", "start", "end")
+LABELS_FILE = "labels.csv"
+
+
+@dataclass(frozen=True)
+class Video:
+    """A row of a catalog: a file, or a segment of one.
+
+    Args:
+        path: String, relative to the catalog's root or absolute.
+        labels: Tuple of class names; more than one if it shows several.
+        group: Name of the recording that it was cut from; it never straddles
+            a split. None: it is a recording of its own.
+        family: Family of its class (Sports, Playing Instruments ...) or None.
+        split: "train", "validation", "test", or None.
+        start: Float, seconds, or None for the beginning.
+        end: Float, seconds, or None for the end.
+    """
+
+    path: str
+    labels: tuple[str, ...]
+    group: str | None = None
+    family: str | None = None
+    split: str | None = None
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Videos and the classes that they are told apart by.
+
+    Args:
+        videos: Tuple of `Video`.
+        classes: Tuple of class names; a label's number is its place here.
+        root: Folder to which the videos' paths are relative.
+
+    Raises:
+        ValueError: If a video has a label that is not among the classes.
+    """
+
+    videos: tuple[Video, ...]
+    classes: tuple[str, ...]
+    root: str
+
+    def __post_init__(self):
+        known = set(self.classes)
+        for video in self.videos:
+            unknown = [label for label in video.labels if label not in known]
+            if unknown:
+                raise ValueError(
+                    f"{video.path} has a label that is not among the "
+                    f"{len(known)} classes. Received: label={unknown[0]!r}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __iter__(self) -> Iterator[Video]:
+        return iter(self.videos)
+
+    def __getitem__(self, index) -> Video:
+        return self.videos[index]
+
+    def file(self, video: Video) -> str:
+        """Where a video's file lies.
+
+        Args:
+            video: `Video`.
+
+        Returns:
+            Path; the video's own if that is absolute.
+        """
+        return os.path.join(self.root, video.path)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Boolean array of shape `(videos, classes)`."""
+        number = {name: place for place, name in enumerate(self.classes)}
+        truth = np.zeros((len(self), len(self.classes)), bool)
+        for row, video in zip(truth, self.videos, strict=True):
+            row[[number[label] for label in video.labels]] = True
+        return truth
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What a softmax learns: float32 of shape `(videos, classes)`.
+
+        A row is uniform over the video's true classes.
+        """
+        truth = self.truth
+        return (truth / truth.sum(1, keepdims=True)).astype(np.float32)
+
+    @property
+    def families(self) -> dict[str, str]:
+        """The family of every class that has one."""
+        return {
+            label: video.family
+            for video in self.videos
+            if video.family
+            for label in video.labels
+        }
+
+    def where(self, split: str) -> "Catalog":
+        """The rows of one split, with the same classes.
+
+        Args:
+            split: String.
+
+        Returns:
+            `Catalog`, perhaps without rows.
+        """
+        return self._with(video for video in self if video.split == split)
+
+    def with_classes(self, classes: Sequence[str]) -> "Catalog":
+        """The same rows, their labels numbered as another catalog's.
+
+        Args:
+            classes: Class names.
+
+        Returns:
+            `Catalog`.
+
+        Raises:
+            ValueError: If a row has a label that is not among them.
+        """
+        return Catalog(self.videos, tuple(classes), self.root)
+
+    def relabelled(
+        self, labels: Sequence[str], classes: Sequence[str]
+    ) -> "Catalog":
+        """The same rows with one other label each.
+
+        Args:
+            labels: A class name per row.
+            classes: Class names.
+
+        Returns:
+            `Catalog`.
+        """
+        return Catalog(
+            tuple(
+                replace(video, labels=(label,))
+                for video, label in zip(self, labels, strict=True)
+            ),
+            tuple(classes),
+            self.root,
+        )
+
+    def hold_out(
+        self, share: float, seed: int = 0, split: str = "test"
+    ) -> "Catalog":
+        """Marks a share of the rows, whole groups at a time.
+
+        Groups are taken in an order drawn from the seed, always the one that
+        brings the marked rows of every class nearest to the share. Every
+        class has rows on both sides if its groups permit.
+
+        Args:
+            share: Float in (0, 1).
+            seed: Integer.
+            split: String to mark them with; the other rows keep theirs.
+
+        Returns:
+            `Catalog` with the same rows in the same order. At least one group
+            is marked and one is not.
+
+        Raises:
+            ValueError: If the share is out of range or there is one group.
+        """
+        if not 0 < share < 1:
+            raise ValueError(
+                f"`share` must be between 0 and 1. Received: share={share}"
+            )
+        names, member, counts = self._groups()
+        if len(names) < 2:
+            raise ValueError(
+                "a split needs two groups or more, since a group never "
+                "straddles one; name them with a `group` column or "
+                f"--group-pattern. Received: {len(names)} group of "
+                f"{len(self)} videos"
+            )
+        total = counts.sum(0)
+
+        def cost(marked):
+            """Classes that a side lacks; then the distance to the share."""
+            lacking = (marked == 0) | (marked == total)
+            miss = np.square(marked - share * total).sum(-1)
+            return lacking[..., total > 0].sum(-1), miss
+
+        order = iter(
+            np.random.default_rng([seed, len(names)]).permutation(len(names))
+        )
+        # A few dozen candidates even the classes out; all of a million
+        # groups at every step would take days.
+        near = list(itertools.islice(order, 64))
+        chosen: set[int] = set()
+        marked = np.zeros_like(total)
+        while len(chosen) < len(names) - 1:
+            lacking, miss = cost(marked + counts[near])
+            best = np.lexsort((miss, lacking))[0]
+            if chosen and (lacking[best], miss[best]) >= cost(marked):
+                break
+            group = int(near.pop(best))
+            near += itertools.islice(order, 1)
+            chosen.add(group)
+            marked = marked + counts[group]
+        return self._with(
+            replace(video, split=split) if group in chosen else video
+            for video, group in zip(self, member, strict=True)
+        )
+
+    def folds(self, count: int) -> list["Catalog"]:
+        """Splits for cross-validation: consecutive groups, in their order.
+
+        Groups are sorted by name, numbers by value, so that ten sequences
+        make five folds 1-2, 3-4 and so on. Where that would leave a class
+        out of a fold although it has groups enough (a folder per class and no
+        groups), they are dealt instead, each to the fold that has least of
+        its classes.
+
+        Args:
+            count: Integer, 2 or more.
+
+        Returns:
+            A `Catalog` per fold, its groups marked "test", the others
+            "train".
+
+        Raises:
+            ValueError: If there are fewer groups than folds.
+        """
+        names, member, counts = self._groups()
+        if not 2 <= count <= len(names):
+            raise ValueError(
+                f"folds must be 2 to {len(names)}, the number of groups. "
+                f"Received: {count}"
+            )
+        order = sorted(range(len(names)), key=lambda g: _by_number(names[g]))
+        parts = [list(part) for part in np.array_split(order, count)]
+        enough = (counts > 0).sum(0) >= count
+        if not all(counts[part].sum(0)[enough].all() for part in parts):
+            parts = _dealt(order, counts, count)
+        return [
+            self._with(
+                replace(video, split="test" if group in held else "train")
+                for video, group in zip(self, member, strict=True)
+            )
+            for held in map(set, parts)
+        ]
+
+    def save(self, path) -> None:
+        """Writes the catalog as CSV, whole or not at all.
+
+        Args:
+            path: File; columns that no row uses are left out.
+        """
+        rows = [
+            {
+                "path": video.path,
+                "label": ";".join(video.labels),
+                "group": video.group,
+                "family": video.family,
+                "split": video.split,
+                "start": video.start,
+                "end": video.end,
+            }
+            for video in self
+        ]
+        used = [
+            name
+            for name in COLUMNS
+            if name in COLUMNS[:2] or any(row[name] is not None for row in rows)
+        ]
+        text = io.StringIO()
+        writer = csv.DictWriter(
+            text, used, extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+        path = Path(path)
+        draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
+        draft.write_text(
+            text.getvalue(), encoding="utf-8", errors="surrogateescape"
+        )
+        os.replace(draft, path)
+
+    def _with(self, videos) -> "Catalog":
+        return Catalog(tuple(videos), self.classes, self.root)
+
+    def _groups(self):
+        """Names of the groups, the group of every row, rows per class."""
+        own = [
+            # A row without a group is one of its own; segments of one file
+            # belong together whatever they are labelled.
+            ("group", video.group) if video.group else ("path", video.path)
+            for video in self
+        ]
+        numbers = {name: place for place, name in enumerate(dict.fromkeys(own))}
+        member = [numbers[name] for name in own]
+        # Without classes all rows count as one.
+        truth = self.truth if self.classes else np.ones((len(self), 1))
+        counts = np.zeros((len(numbers), truth.shape[1]))
+        np.add.at(counts, member, truth)
+        return [name for _, name in numbers], member, counts
+
+
+def _dealt(order, counts, hands):
+    """Deals groups out, each where its classes are rarest."""
+    parts: list[list[int]] = [[] for _ in range(hands)]
+    held = np.zeros((hands, counts.shape[1]))
+    total = np.maximum(counts.sum(0), 1)
+    # Large groups first: small ones even out what they leave.
+    for group in sorted(order, key=lambda g: -counts[g].sum()):
+        crowded = (held * counts[group] / total**2).sum(1)
+        hand = int(np.lexsort((held.sum(1), crowded.round(12)))[0])
+        parts[hand].append(group)
+        held[hand] += counts[group]
+    return parts
+
+
+def _by_number(name):
+    """Sorts "seq2" before "seq10"."""
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    ]
+
+
+def open_catalog(
+    data,
+    group_pattern: str | None = None,
+    classes: Sequence[str] | None = None,
+    follow_links: bool = True,
+) -> Catalog:
+    """The catalog of a folder or of a CSV file.
+
+    A folder holds a folder of videos per class, unless a `labels.csv` in it
+    says otherwise. Hidden names are passed over. A CSV file has the columns
+    `path,label[,group][,family][,split][,start][,end]`; its paths are
+    relative to its folder, several labels are joined by ";".
+
+    Args:
+        data: Folder or CSV file.
+        group_pattern: Regular expression that reads a video's group off its
+            path: its first group, or all that it matches. It wins over a
+            `group` column.
+        classes: Class names; those of the videos, sorted, if None.
+        follow_links: Whether links to folders are looked into.
+
+    Returns:
+        `Catalog`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If it holds no videos, or a row is wrong; line and column
+            are named.
+    """
+    place = Path(data)
+    if not place.exists():
+        raise FileNotFoundError(f"no such folder or file: {place}")
+    if place.is_dir() and (place / LABELS_FILE).is_file():
+        place = place / LABELS_FILE
+    if place.is_dir():
+        root, videos = place, _from_folder(place, follow_links)
+    else:
+        root, videos = place.parent, _from_csv(place)
+    if group_pattern is not None:
+        videos = [grouped(video, group_pattern) for video in videos]
+    _refuse_straddling(videos, place)
+    if classes is None:
+        classes = sorted({label for v in videos for label in v.labels})
+    return Catalog(tuple(videos), tuple(classes), str(root))
+
+
+def video_paths(folder, follow_links: bool = True) -> list[str]:
+    """What is a video by its name below a folder; hidden names are not.
+
+    Args:
+        folder: Folder.
+        follow_links: Whether links to folders are looked into.
+
+    Returns:
+        Sorted paths relative to the folder, with "/".
+    """
+    names = []
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=follow_links):
+        real = os.path.realpath(here)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(n for n in folders if not n.startswith("."))
+        below = Path(here).relative_to(folder)
+        names += [(below / name).as_posix() for name in video_files(files)]
+    return sorted(names)
+
+
+def _from_folder(folder, follow_links):
+    videos = [
+        Video(f"{place.name}/{name}", (place.name,))
+        for place in sorted(folder.iterdir())
+        if place.is_dir() and not place.name.startswith(".")
+        for name in video_paths(place, follow_links)
+    ]
+    if not videos:
+        raise ValueError(
+            f"no videos found in {folder}. Expected a folder of videos per "
+            f"class, such as {folder}/running/1.mp4, or a {LABELS_FILE}."
+        )
+    return videos
+
+
+def _from_csv(path):
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if "\0" in text:
+        raise ValueError(f"{path} is not a CSV file: it holds zero bytes.")
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), skipinitialspace=True
+    )
+    try:
+        header = [name.strip() for name in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV file: {error}") from error
+    unknown = [name for name in header if name not in COLUMNS]
+    if not {"path", "label"} <= set(header) or unknown:
+        raise ValueError(
+            f"{path} must begin with a line of columns "
+            "path,label[,group][,family][,split][,start][,end]. "
+            f"Received: {','.join(header) or 'an empty file'}"
+        )
+    if len(set(header)) < len(header):
+        raise ValueError(
+            f"{path} names a column twice. Received: {','.join(header)}"
+        )
+    reader.fieldnames = header
+    try:
+        videos = [
+            _video(row, f"{path}, line {reader.line_num}") for row in reader
+        ]
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num} is not CSV: {error}"
+        ) from error
+    if not videos:
+        raise ValueError(f"{path} has no rows.")
+    return videos
+
+
+def _video(row, where):
+    """The video of one row of CSV."""
+    if None in row or None in row.values():
+        raise ValueError(
+            f"{where} must have as many fields as the first line. "
+            f"Received: {[v for v in row.values() if v is not None]}"
+        )
+    row = {name: value.strip() or None for name, value in row.items()}
+    if row["path"] is None:
+        raise ValueError(f"{where} has no path.")
+    labels = tuple(
+        dict.fromkeys(
+            part.strip()
+            for part in (row["label"] or "").split(";")
+            if part.strip()
+        )
+    )
+    if not labels:
+        raise ValueError(f"{where} has no label. Received: {row['path']}")
+    seconds = {}
+    for name in ("start", "end"):
+        text = row.get(name)
+        try:
+            seconds[name] = None if text is None else float(text)
+        except ValueError:
+            seconds[name] = math.nan
+        if seconds[name] is not None and not 0 <= seconds[name] < math.inf:
+            raise ValueError(
+                f"{where}: `{name}` must be seconds, 0 or more. "
+                f"Received: {name}={text!r}"
+            )
+    start, end = seconds["start"], seconds["end"]
+    if end is not None and end <= (start or 0.0):
+        raise ValueError(
+            f"{where}: `end` must be after `start`. "
+            f"Received: start={start or 0:g}, end={end:g}"
+        )
+    return Video(
+        row["path"],
+        labels,
+        row.get("group"),
+        row.get("family"),
+        row.get("split"),
+        start,
+        end,
+    )
+
+
+def grouped(video: Video, pattern: str) -> Video:
+    """A video with the group that a pattern reads off its path.
+
+    Args:
+        video: `Video`.
+        pattern: Regular expression: its first group, or all that it matches.
+
+    Returns:
+        `Video`.
+
+    Raises:
+        ValueError: If it is no regular expression or does not match.
+    """
+    try:
+        found = re.search(pattern, video.path)
+    except re.error as error:
+        raise ValueError(
+            f"--group-pattern is no regular expression ({error}). "
+            f"Received: {pattern!r}"
+        ) from error
+    if not found:
+        raise ValueError(
+            f"--group-pattern does not match {video.path}. "
+            f"Received: {pattern!r}"
+        )
+    group = found.group(1) if found.re.groups else found.group(0)
+    return replace(video, group=group or None)
+
+
+def _refuse_straddling(videos, place):
+    """A group whose rows carry different splits would leak."""
+    splits: dict[str, str | None] = {}
+    for video in videos:
+        if video.group is None:
+            continue
+        if splits.setdefault(video.group, video.split) != video.split:
+            raise ValueError(
+                f"{place}: a group must not straddle a split. Received: "
+                f"group={video.group!r} in {splits[video.group]!r} and "
+                f"{video.split!r}"
+            )

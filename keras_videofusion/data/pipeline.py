@@ -1,0 +1,331 @@
+"""From a catalog and a clip to batches: `tf.data` of (clips, labels).
+
+What a sample is depends on seed, epoch and position alone, never on the
+order in which threads finish, so a run repeats, and resumes, exactly.
+"""
+
+import atexit
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import tensorflow as tf
+
+from keras_videofusion.data.augmentation import center_crop, random_crop_flip
+from keras_videofusion.data.catalog import Catalog
+from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.video import read_clips, VideoError
+
+# "dense" gives every video another number of clips: it serves scoring.
+SAMPLERS = ("random", "uniform", "centre")
+
+
+def steps(catalog: Catalog, batch: int, clips_per_video: int = 1) -> int:
+    """Batches in an epoch; the last may be ragged.
+
+    Args:
+        catalog: `Catalog`.
+        batch: Integer, clips in a batch.
+        clips_per_video: Integer.
+
+    Returns:
+        Integer.
+    """
+    return math.ceil(len(catalog) * clips_per_video / batch)
+
+
+# An iterator that is still alive when the program ends goes on calling Python
+# while the interpreter takes itself down, and the two wait for one another for
+# ever. So the readers are told, and their last calls are waited for.
+_readers: weakref.WeakSet = weakref.WeakSet()
+
+
+@atexit.register
+def _close_readers():
+    for reader in _readers:
+        reader.closed = True
+    before = None
+    while True:
+        begun = sum(reader.begun for reader in _readers)
+        if begun == before and begun == sum(r.ended for r in _readers):
+            return
+        before = begun
+        time.sleep(0.05)
+
+
+class Reader:
+    """Draws the sample at (epoch, position): the only source of randomness.
+
+    Args:
+        catalog: `Catalog`.
+        spec: `ClipSpec`.
+        sampler: `"random"`, `"uniform"` or `"centre"`: where clips begin.
+        clips: Integer, samples per video in an epoch.
+        seed: Integer, 0 or more.
+        shuffle: Whether every epoch has an order of its own.
+        augment: Whether crops and flips are drawn; else the centre.
+        on_error: `"skip"` or `"raise"`.
+        on_skip: Function of (path, reason), called once per broken file.
+
+    Raises:
+        ValueError: If the catalog is empty or an argument out of range.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        spec: ClipSpec,
+        sampler: str,
+        clips: int,
+        seed: int,
+        shuffle: bool,
+        augment: bool,
+        on_error: str,
+        on_skip: Callable[[str, str], None] | None,
+    ):
+        if not len(catalog):
+            raise ValueError("`catalog` has no videos.")
+        _expect_one_of(("skip", "raise"), "on_error", on_error)
+        _expect_one_of(SAMPLERS, "sampler", sampler)
+        _expect_at_least(1, "clips_per_video", clips)
+        _expect_at_least(0, "seed", seed)
+        if spec.streams != ("rgb",):
+            raise ValueError(
+                "this pipeline reads RGB clips. "
+                f"Received: streams={spec.streams}"
+            )
+        self.catalog = catalog
+        self.spec = spec
+        self.sampler = sampler
+        self.clips = clips
+        self.seed = seed
+        self.shuffle = shuffle
+        self.augment = augment
+        self.on_error = on_error
+        self.on_skip = on_skip
+        # Two epochs meet in the pipeline where one ends.
+        self.order = lru_cache(maxsize=2)(self._order)
+        self._told: set[str] = set()
+        self._lock = threading.Lock()
+        self.begun = self.ended = 0
+        self.closed = False
+        _readers.add(self)
+
+    def __len__(self) -> int:
+        return len(self.catalog) * self.clips
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Which sample stands at each position of an epoch: `(samples,)`."""
+        if not self.shuffle:
+            return np.arange(len(self))
+        generator = np.random.default_rng([self.seed, epoch])
+        return generator.permutation(len(self))
+
+    def __call__(self, epoch: int, position: int) -> tuple[np.ndarray, int]:
+        """The clip at a position, and the number of its video.
+
+        A broken video's place is taken by the next whole one in the epoch's
+        order. Nothing is remembered of it: whether a video of which one half
+        is damaged serves must not depend on what was read before.
+
+        Returns:
+            Uint8 array of shape `(time, height, width, 3)`, cropped, and an
+            integer.
+
+        Raises:
+            VideoError: With `on_error="raise"`, or if every video is broken.
+        """
+        order = self.order(epoch)
+        for ahead in range(len(order)):
+            sample = int(order[(position + ahead) % len(order)])
+            place, number = divmod(sample, self.clips)
+            # Not [seed, epoch, position]: a last 0 would not count.
+            generator = np.random.default_rng([self.seed, epoch, position + 1])
+            try:
+                return self._clip(place, number, generator), place
+            except VideoError as error:
+                if self.on_error == "raise":
+                    raise
+                self._tell(error)
+                last = error
+        raise VideoError(
+            self.catalog.root,
+            f"every video of the catalog is broken; the last: {last}",
+        )
+
+    def _clip(self, place, number, generator):
+        video = self.catalog[place]
+        clips, _ = read_clips(
+            self.catalog.file(video),
+            self.spec,
+            self.sampler,
+            1 if self.sampler == "random" else self.clips,
+            generator,
+            video.start,
+            video.end,
+            only=0 if self.sampler == "random" else number,
+        )
+        if self.augment:
+            return random_crop_flip(clips[0], self.spec.size, generator)
+        return center_crop(clips[0], self.spec.size)
+
+    def _tell(self, error):
+        with self._lock:
+            first = error.path not in self._told
+            self._told.add(error.path)
+        if first and self.on_skip:
+            self.on_skip(error.path, error.reason)
+
+    def dataset(
+        self,
+        batch: int | None,
+        epochs: tf.data.Dataset,
+        labels: np.ndarray | None,
+    ) -> tf.data.Dataset:
+        """Batches of (clips, labels), or of clips, epoch after epoch.
+
+        Args:
+            batch: Integer, or None for single samples.
+            epochs: Dataset of int64 scalars.
+            labels: Array whose rows are the videos' labels, or None.
+
+        Returns:
+            `tf.data.Dataset`; no batch straddles two epochs.
+        """
+        if batch is not None:
+            _expect_at_least(1, "batch", batch)
+        rows = np.zeros(len(self.catalog)) if labels is None else labels
+        shape = (self.spec.time, *self.spec.size, 3)
+
+        def read(epoch, position):
+            with self._lock:
+                self.begun += 1
+            try:
+                if self.closed:
+                    raise RuntimeError("the program is ending")
+                clip, place = self(int(epoch), int(position))
+                return clip[None], rows[place, None]
+            finally:
+                with self._lock:
+                    self.ended += 1
+
+        def sample(epoch, position):
+            clip, row = tf.numpy_function(
+                read, [epoch, position], [tf.uint8, rows.dtype], stateful=False
+            )
+            clip = tf.ensure_shape(clip, (1, *shape))
+            row = tf.ensure_shape(row, (1, *rows.shape[1:]))
+            return clip if labels is None else (clip, row)
+
+        def positions(epoch):
+            return tf.data.Dataset.range(len(self)).map(
+                lambda position: (epoch, position)
+            )
+
+        # One parallel map over all epochs: threads do not wait at their ends.
+        found = epochs.flat_map(positions).map(
+            sample,
+            # PyAV lets go of the interpreter while it decodes, so threads
+            # are as good as processes.
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        if batch is None:
+            return found.unbatch().prefetch(2)
+        whole, left = divmod(len(self), batch)
+        sizes = [batch] * whole + [left] * bool(left)
+        return found.rebatch(sizes).prefetch(2)
+
+
+def training_clips(
+    catalog: Catalog,
+    spec: ClipSpec,
+    batch: int,
+    seed: int = 0,
+    clips_per_video: int = 1,
+    first_epoch: int = 0,
+    augment: bool = True,
+    on_error: str = "skip",
+    on_skip: Callable[[str, str], None] | None = None,
+    sampler: str = "random",
+) -> tf.data.Dataset:
+    """Clips to learn from, without end; an epoch has `steps(...)` batches.
+
+    Args:
+        catalog: `Catalog`.
+        spec: `ClipSpec`.
+        batch: Integer, clips in a batch; the last of an epoch may be ragged.
+        seed: Integer, 0 or more.
+        clips_per_video: Integer, clips of every video in an epoch.
+        first_epoch: Integer; the stream begins as one from 0 goes on there.
+        augment: Whether crops and flips are drawn; else the centre.
+        on_error: `"skip"`: a broken video is replaced by the next of the
+            epoch's order; `"raise"`: it ends the stream.
+        on_skip: Function of (path, reason), called once per broken file.
+        sampler: Where clips begin: `"random"`, `"uniform"` or `"centre"`.
+
+    Returns:
+        `tf.data.Dataset` of uint8 `(batch, time, height, width, 3)` and
+        float32 `(batch, classes)`, each row uniform over the true classes.
+
+    Raises:
+        ValueError: If the catalog is empty or an argument out of range.
+    """
+    reader = Reader(
+        catalog, spec, sampler, clips_per_video, seed, True, augment,
+        on_error, on_skip,
+    )  # fmt: skip
+    epochs = tf.data.Dataset.counter(first_epoch)
+    return reader.dataset(batch, epochs, catalog.targets)
+
+
+def validation_clips(
+    catalog: Catalog,
+    spec: ClipSpec,
+    batch: int,
+    clips: int = 1,
+    on_error: str = "skip",
+    on_skip: Callable[[str, str], None] | None = None,
+) -> tf.data.Dataset:
+    """The same clips every time: evenly spread, centre crop.
+
+    Args:
+        catalog: `Catalog`.
+        spec: `ClipSpec`.
+        batch: Integer.
+        clips: Integer, clips per video.
+        on_error: As for `training_clips`.
+        on_skip: As for `training_clips`.
+
+    Returns:
+        `tf.data.Dataset` of one epoch, as `training_clips` gives them.
+
+    Raises:
+        ValueError: If the catalog is empty or an argument out of range.
+    """
+    reader = Reader(
+        catalog, spec, "uniform", clips, 0, False, False, on_error, on_skip
+    )
+    epochs = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
+    return reader.dataset(batch, epochs, catalog.targets).apply(
+        tf.data.experimental.assert_cardinality(steps(catalog, batch, clips))
+    )
+
+
+def _expect_one_of(choices, name, value):
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def _expect_at_least(least, name, value):
+    if value < least:
+        raise ValueError(
+            f"`{name}` must be {least} or more. Received: {name}={value!r}"
+        )

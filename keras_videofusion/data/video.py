@@ -1,0 +1,663 @@
+"""Reads video files: which frames there are, and their pixels.
+
+A frame's number is its place in the order of presentation, whatever the
+container says of rates and counts. `timeline` finds the numbers by reading
+packets without decoding them; `decode` seeks to the keyframe before a frame
+and tells frames apart by their time stamps, so that a clip costs a few frames
+and is right to the frame.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from keras_videofusion.data.clips import clip_starts, ClipSpec, within
+
+VIDEO_ENDINGS = (
+    ".3gp",
+    ".asf",
+    ".avi",
+    ".flv",
+    ".gif",
+    ".m2ts",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".vob",
+    ".webm",
+    ".wmv",
+)
+
+
+class VideoError(ValueError):
+    """A file that cannot be read as a video; one line that names it.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it, in a few words.
+    """
+
+    def __init__(self, path, reason):
+        self.path = os.fspath(path)
+        self.reason = " ".join(str(reason).split())
+        super().__init__(f"{self.path}: {self.reason}")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frames of a video and where decoding may start.
+
+    Args:
+        times: Float64 array of shape `(frames,)`: seconds from the first
+            frame, ascending.
+        height: Integer, pixels, rotation applied.
+        width: Integer, pixels, rotation applied.
+        rate: Float, frames per second: the declared rate where it is right
+            to a hundredth, else the average.
+        codec: Name of the decoder.
+        stamps: Int64 array of shape `(frames,)`: time stamps as frames carry
+            them, or None where they do not follow the order of presentation
+            (MPEG-4 with B-frames in AVI): then frames are counted.
+        keyframes: Int64 array: numbers of the frames to start at; the first
+            stands for the beginning of the file.
+        entries: Int64 array, as long as `keyframes`: where to seek for each.
+        rotation: Integer, quarter turns counter-clockwise.
+    """
+
+    times: np.ndarray
+    height: int
+    width: int
+    rate: float
+    codec: str
+    stamps: np.ndarray | None
+    keyframes: np.ndarray
+    entries: np.ndarray
+    rotation: int = 0
+
+    def __len__(self):
+        return len(self.times)
+
+
+def timeline(path) -> Timeline:
+    """Finds the frames of a video without decoding them.
+
+    Frames before the first that decodes do not count (a recording that was
+    cut out of a broadcast may begin amid a group), nor do those that an edit
+    list hides or whose data is cut off. The last few thousand files are
+    remembered, by path, size and time of change.
+
+    Args:
+        path: File.
+
+    Returns:
+        `Timeline`.
+
+    Raises:
+        VideoError: If the file is missing, is no video, or has no frames.
+    """
+    place = os.fspath(path)
+    try:
+        found = os.stat(place)
+    except (OSError, ValueError) as error:
+        raise VideoError(place, _reason(error)) from error
+    # Opening a FIFO would wait for ever.
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a special file"
+        raise VideoError(place, f"not a file but {kind}")
+    if not found.st_size:
+        raise VideoError(place, "the file is empty")
+    return _timeline(place, found.st_size, found.st_mtime_ns)
+
+
+# 16,384 timelines of 200 frames take 60 MB.
+@lru_cache(maxsize=16384)
+def _timeline(path, size, changed):
+    with _opened(path) as (container, stream):
+        packets, first = [], None
+        for packet in _whole(container, stream):
+            if first is None:
+                # The picture's size and turn stand in the frame itself.
+                first = next(iter(packet.decode()), None)
+            if packet.size and not packet.is_discard:
+                packets.append((packet.pts, packet.dts, packet.is_keyframe))
+        if first is None:
+            raise VideoError(path, "no frame of it can be decoded")
+        base = float(stream.time_base or 0)
+        declared = float(stream.average_rate or stream.guessed_rate or 0)
+        codec = stream.codec_context.name
+        container_name = container.format.name
+        # AVI carries the order of decoding for times; VP8 has packets that
+        # show nothing.
+        trusted = (
+            None not in (shown for shown, _, _ in packets)
+            and not (
+                container_name == "avi" and stream.codec_context.has_b_frames
+            )
+            and codec not in ("vp8", "libvpx")
+        )
+    # MPEG streams have no index: seeking in them goes by time of decoding.
+    by_decoding = container_name in ("mpegts", "mpeg")
+    keys = [
+        (shown, decoded if by_decoding or not trusted else shown)
+        for shown, decoded, key in packets
+        if key
+    ]
+    if trusted:
+        order = np.unique([shown for shown, _, _ in packets])
+        trusted = len(order) == len(packets)
+    if trusted:
+        order = order[order >= first.pts]
+        times = (order - order[0]) * base
+        keys = [key for key in keys if key[0] >= order[0]]
+        keyframes = np.searchsorted(order, [shown for shown, _ in keys])
+    else:
+        order = None
+        count, keyframes = _decoded_keyframes(path)
+        # Such containers have a fixed rate or none at all.
+        times = np.arange(count) / (declared or 25.0)
+    entries = [entry for _, entry in keys]
+    if len(keyframes) != len(entries) or None in entries or not entries:
+        keyframes, entries = [0], [0]
+    span = float(times[-1])
+    rate = (len(times) - 1) / span if span else declared or 25.0
+    if abs(declared - rate) < 0.01 * rate:
+        rate = declared
+    turns = round(first.rotation / 90) % 4
+    height, width = first.height, first.width
+    if turns % 2:
+        height, width = width, height
+    return Timeline(
+        times,
+        height,
+        width,
+        rate,
+        codec,
+        order,
+        np.asarray(keyframes, np.int64),
+        np.asarray(entries, np.int64),
+        turns,
+    )
+
+
+def _decoded_keyframes(path):
+    """Counts frames by decoding all of them, where packets do not tell.
+
+    Returns:
+        Integer, frames; list of integers, the numbers of keyframes.
+    """
+    count, keyframes = 0, []
+    with _opened(path) as (container, stream):
+        for packet in _whole(container, stream):
+            for frame in packet.decode():
+                if frame.key_frame:
+                    keyframes.append(count)
+                count += 1
+    return count, keyframes
+
+
+def _whole(container, stream):
+    """Yields packets, but those whose end is missing where a file was cut."""
+    return (
+        packet for packet in container.demux(stream) if not packet.is_corrupt
+    )
+
+
+@contextmanager
+def _opened(path):
+    """Yields container and picture stream; their failures are `VideoError`."""
+    try:
+        # "file:", or FFmpeg takes what stands before a colon for a protocol.
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
+            # Not a cover's picture, where there is also a film.
+            stream = container.streams.best("video")
+            if stream is None:
+                raise VideoError(path, "it has no pictures")
+            if stream.codec_context is None:
+                raise VideoError(path, "there is no decoder for its pictures")
+            # One thread per decoder: clips run side by side instead.
+            stream.thread_type = "NONE"
+            stream.codec_context.thread_count = 1
+            yield container, stream
+    except VideoError:
+        raise
+    except (av.error.FFmpegError, ValueError, OSError, EOFError) as error:
+        raise VideoError(path, _reason(error)) from error
+
+
+def _reason(error):
+    """What FFmpeg or the system says, in its own words, without the rest."""
+    if getattr(error, "errno", None) == errno.ENOENT:
+        return "no such file"
+    said = getattr(error, "strerror", None) or str(error)
+    return said or type(error).__name__
+
+
+def decode(path, indices, resize=None) -> np.ndarray:
+    """The pixels of some frames of a video.
+
+    Args:
+        path: File.
+        indices: Integers of shape `(frames,)` in any order, repeats allowed,
+            by order of presentation.
+        resize: As in `ClipSpec`; None for the video's own size.
+
+    Returns:
+        Uint8 RGB array of shape `(frames, height, width, 3)`, rotation tags
+        applied.
+
+    Raises:
+        VideoError: If the file or one of the frames cannot be decoded.
+        IndexError: If there is no frame of such a number.
+    """
+    frames = timeline(path)
+    indices = np.asarray(indices, np.int64)
+    if not indices.size:
+        raise ValueError(f"`indices` must not be empty. Received: {indices}")
+    if indices.min() < 0 or indices.max() >= len(frames):
+        raise IndexError(
+            f"`indices` must be in 0..{len(frames) - 1}, the frames of {path}."
+            f" Received: {indices.min()}..{indices.max()}"
+        )
+    wanted, places = np.unique(indices, return_inverse=True)
+    picture = _Picture(frames, resize)
+    pixels = np.empty((len(wanted), *picture.shape, 3), np.uint8)
+    for frame, into in zip(
+        _frames(os.fspath(path), frames, wanted), pixels, strict=True
+    ):
+        picture(frame, into)
+    return pixels if np.array_equal(wanted, indices) else pixels[places]
+
+
+def _frames(path, frames, wanted):
+    """Yields the decoded frames of the numbers `wanted`, which ascend."""
+    done = 0
+    with _opened(path) as (container, stream):
+        for begin, numbers in _runs(frames, wanted):
+            if begin:
+                entry = int(frames.entries[begin])
+                container.seek(entry, stream=stream, backward=True)
+            found = yield from _run(container, stream, frames, begin, numbers)
+            done += found
+            if found < len(numbers):
+                break
+    if done < len(wanted):
+        # A seek may come out too late, or at a keyframe that does not stand
+        # by itself: then from the beginning.
+        with _opened(path) as (container, stream):
+            done += yield from _run(container, stream, frames, 0, wanted[done:])
+    if done < len(wanted):
+        raise VideoError(path, f"frame {wanted[done]} does not decode")
+
+
+def _runs(frames, wanted):
+    """Splits frame numbers where going to a later keyframe saves decoding.
+
+    Yields:
+        Pairs of the place of a keyframe and the numbers to decode from there.
+    """
+    places = np.searchsorted(frames.keyframes, wanted, side="right") - 1
+    places = np.maximum(places, 0)
+    ahead = frames.keyframes[places[1:]] > wanted[:-1] + 1
+    cuts = np.flatnonzero(ahead) + 1
+    for numbers in np.split(np.arange(len(wanted)), cuts):
+        yield int(places[numbers[0]]), wanted[numbers]
+
+
+def _run(container, stream, frames, begin, numbers):
+    """Yields the frames of ascending numbers; stops at one that is missing.
+
+    Args:
+        container: Open, at its start for `begin` 0, else behind a seek.
+        stream: Its pictures.
+        frames: `Timeline`.
+        begin: Integer, the place of a keyframe in `frames.keyframes`.
+        numbers: Int64 array.
+
+    Returns:
+        Integer, how many frames were found.
+    """
+    stamps = frames.stamps
+    at = int(frames.keyframes[begin]) if begin else 0
+    inside = not begin
+    found = 0
+    for frame in _decoded(container, stream, frames, begin):
+        if not inside:
+            # Frames shown before the keyframe lean on some that were not
+            # read. And where pictures are refreshed bit by bit a packet may
+            # be a keyframe by name only.
+            if stamps is not None and frame.pts < stamps[at]:
+                continue
+            if stamps is None and not frame.key_frame:
+                continue
+            if not frame.key_frame or frame.is_corrupt:
+                return found
+            inside = True
+        if stamps is None:
+            number, at = at, at + 1
+        elif frame.pts == stamps[numbers[found]]:
+            number = numbers[found]
+        elif frame.pts < stamps[numbers[found]]:
+            continue
+        else:
+            return found
+        if number == numbers[found]:
+            yield frame
+            found += 1
+            if found == len(numbers):
+                break
+    return found
+
+
+def _decoded(container, stream, frames, begin):
+    """Yields decoded frames; behind a seek, from a keyframe not too late."""
+    waiting = begin > 0
+    for packet in _whole(container, stream):
+        if waiting:
+            if not packet.is_keyframe:
+                continue
+            if frames.stamps is None:
+                right = packet.dts == frames.entries[begin]
+            else:
+                right = packet.pts <= frames.stamps[frames.keyframes[begin]]
+            if not right:
+                return
+            waiting = False
+        yield from packet.decode()
+
+
+class _Picture:
+    """Turns decoded frames into pixels of one size.
+
+    One `VideoReformatter` serves all frames of a clip: PyAV makes a scaling
+    context per frame otherwise, which costs more than decoding.
+    """
+
+    def __init__(self, frames, resize):
+        self.reformatter = VideoReformatter()
+        self.turns = frames.rotation
+        height, width = frames.height, frames.width
+        scaled, self.shape = _sizes(height, width, resize)
+        # Of the scaled frame and of the place it goes to, what they share.
+        self.source, self.target = zip(
+            *map(_shared, scaled, self.shape), strict=True
+        )
+        self.padded = scaled[0] < self.shape[0] or scaled[1] < self.shape[1]
+        # Distance from an antialiased resize in grey levels (root of the mean
+        # square) and milliseconds per frame, on real clips:
+        #                          FAST_BILINEAR       AREA        BILINEAR
+        #     320x240 -> 267x200     3.0  0.16       1.7  0.27    1.4  0.28
+        #     640x480 -> 267x200     8.7  0.35       1.7  0.49    1.0  0.65
+        #     1280x720 -> 356x200   32.8  0.36      11.0  0.68   10.5  0.74
+        # So the fast one while it takes in nearly every pixel, then AREA.
+        self.interpolation = (
+            "FAST_BILINEAR"
+            if 4 * scaled[0] >= 3 * height and 4 * scaled[1] >= 3 * width
+            else "AREA"
+        )
+        if self.turns % 2:
+            scaled = scaled[::-1]
+        self.height, self.width = scaled
+
+    def __call__(self, frame, into):
+        """Writes a frame to `into`, uint8 of shape `(*self.shape, 3)`."""
+        scaled = self.reformatter.reformat(
+            frame,
+            self.width,
+            self.height,
+            "rgb24",
+            interpolation=self.interpolation,
+            # Before PyAV 17 what the frame says of its colours is passed
+            # over unless it is repeated here.
+            src_colorspace=_MATRIX.get(int(frame.colorspace), "ITU601"),
+            dst_colorspace="ITU601",
+            src_color_range=_RANGE.get(int(frame.color_range)),
+            dst_color_range="JPEG",
+            **_ONE_THREAD,
+        )
+        plane = scaled.planes[0]
+        pixels: np.ndarray = np.ndarray(
+            (self.height, self.width, 3),
+            np.uint8,
+            plane,
+            strides=(plane.line_size, 3, 1),
+        )
+        if self.turns:
+            pixels = np.rot90(pixels, self.turns)
+        if self.padded:
+            into[:] = 0
+        into[self.target] = pixels[self.source]
+
+
+# By FFmpeg's numbers; what is not said counts as BT.601, as swscale has it.
+_MATRIX = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
+_RANGE = {1: "MPEG", 2: "JPEG"}
+# Else swscale starts as many threads per clip as there are processors; older
+# releases know no such argument and start none.
+_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+def _shared(scaled, kept):
+    """Slices of the middle: what is read of `scaled`, written of `kept`."""
+    read, written = max(0, scaled - kept) // 2, max(0, kept - scaled) // 2
+    length = min(scaled, kept)
+    return slice(read, read + length), slice(written, written + length)
+
+
+def _sizes(height, width, resize):
+    """Size to scale a frame to, and the size that is kept of its middle."""
+    if resize is None:
+        return (height, width), (height, width)
+    kind, *lengths = resize
+    if kind in ("square", "short_side"):
+        lengths = lengths * 2
+    elif kind not in ("cover", "pad"):
+        return tuple(resize), tuple(resize)
+    tall, wide = lengths[0] / height, lengths[1] / width
+    scale = min(tall, wide) if kind == "pad" else max(tall, wide)
+    scaled = max(1, round(height * scale)), max(1, round(width * scale))
+    return scaled, scaled if kind == "short_side" else tuple(lengths)
+
+
+def read_clips(
+    path,
+    spec: ClipSpec,
+    sampler: str = "random",
+    clips: int = 1,
+    generator: np.random.Generator | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    only: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clips of one video, resized and not yet cropped.
+
+    Args:
+        path: File.
+        spec: `ClipSpec`.
+        sampler: As for `keras_videofusion.data.clips.clip_starts`.
+        clips: Integer; not used by `"dense"`.
+        generator: `numpy.random.Generator` for `"random"`.
+        start: Float, seconds; earlier frames do not count.
+        end: Float, seconds; frames from there on do not count.
+        only: Integer, the number of the one clip to read; None for all.
+
+    Returns:
+        Uint8 array of shape `(clips, time, height, width, 3)`, and a float64
+        array of shape `(clips,)`: seconds at which each clip begins.
+
+    Raises:
+        VideoError: If the file cannot be read or the segment is empty.
+    """
+    times = timeline(path).times
+    # A microsecond forgives seconds that were written down and read again.
+    first = 0 if start is None else int(np.searchsorted(times, start - 1e-6))
+    last = (
+        len(times) if end is None else int(np.searchsorted(times, end - 1e-6))
+    )
+    if first >= last:
+        raise VideoError(
+            path,
+            f"no frame between {start or 0:g} and "
+            f"{end if end is not None else times[-1]:g} seconds; it lasts "
+            f"{times[-1]:g} seconds",
+        )
+    numbers = np.arange(first, last)
+    if spec.fps is not None:
+        # On a grid of the fixed rate: the frame on screen at each time.
+        length = times[last - 1] - times[first]
+        grid = times[first] + np.arange(int(length * spec.fps + 1e-6) + 1) / (
+            spec.fps
+        )
+        numbers = np.searchsorted(times, grid + 1e-6, side="right") - 1
+    starts = clip_starts(len(numbers), spec, sampler, clips, generator)
+    if only is not None:
+        starts = starts[only : only + 1]
+    inside = within(starts[:, None] + spec.offsets, len(numbers), spec.short)
+    indices = numbers[inside]
+    pixels = decode(path, indices.ravel(), spec.resize)
+    found = pixels.reshape(*indices.shape, *pixels.shape[1:])
+    return found, times[indices[:, 0]]
+
+
+def check(
+    data,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[dict]:
+    """Decodes every frame of every video below a folder.
+
+    A video is whatever has a video's name: links, folders and special files
+    of such names are told of too. Hidden names are passed over.
+
+    Args:
+        data: Folder, or a single file.
+        workers: Integer, files at a time; as many as processors if None.
+        progress: Function of the number of files done, or None.
+
+    Yields:
+        Dicts `{path, ok, frames, height, width, rate, seconds, error}` in the
+        order of the paths, which are relative to the folder; `error` is one
+        line, None when `ok`. What could not be found out is None.
+    """
+    root = os.fspath(data)
+    if os.path.isdir(root):
+        names = sorted(_video_names(root))
+    else:
+        root, name = os.path.split(root)
+        names = [name]
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        rows = pool.map(lambda name: _checked(root, name), names)
+        for done, row in enumerate(rows, 1):
+            if progress:
+                progress(done)
+            yield row
+
+
+def _video_names(root, folder="", above=()):
+    """Yields what has a video's name below a folder, relative to `root`."""
+    place = os.path.join(root, folder)
+    real = os.path.realpath(place)
+    if real in above:  # a link that leads back
+        return
+    try:
+        with os.scandir(place) as found:
+            entries = list(found)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        name = os.path.join(folder, entry.name)
+        if entry.name.lower().endswith(VIDEO_ENDINGS):
+            yield name
+        if os.path.isdir(entry.path):
+            yield from _video_names(root, name, (*above, real))
+
+
+def _checked(root, name):
+    """The row of one file."""
+    row: dict = dict.fromkeys(
+        ("path", "ok", "frames", "height", "width", "rate", "seconds", "error")
+    )
+    row.update(path=name, ok=False)
+    path = os.path.join(root, name)
+    try:
+        frames = timeline(path)
+        row.update(
+            frames=0,
+            height=frames.height,
+            width=frames.width,
+            rate=round(frames.rate, 3),
+            seconds=round(float(frames.times[-1]) + 1 / frames.rate, 3),
+        )
+        row["error"] = _damage(path, frames, row)
+    except VideoError as error:
+        row["error"] = error.reason
+    row["ok"] = row["error"] is None
+    return row
+
+
+def _damage(path, frames, row):
+    """Decodes all of a file, counts in `row`; says what is wrong, or None."""
+    cut, damaged, failure = 0, 0, None
+    with _opened(path) as (container, stream):
+        declared = stream.frames
+        seconds = float((stream.duration or 0) * (stream.time_base or 0))
+        if not seconds and len(container.streams) == 1:
+            seconds = (container.duration or 0) / av.time_base
+        for packet in container.demux(stream):
+            declared -= bool(packet.size)
+            if packet.is_corrupt:
+                cut += 1
+                continue
+            try:
+                for frame in packet.decode():
+                    row["frames"] += 1
+                    damaged += frame.is_corrupt
+            except av.error.FFmpegError as error:
+                failure = failure or _reason(error)
+    if failure:
+        return f"{failure}; {row['frames']} frames decode"
+    if row["frames"] < len(frames):
+        return f"only {row['frames']} of its {len(frames)} frames decode"
+    if cut:
+        return f"cut short after {row['frames']} frames"
+    if damaged:
+        return f"{damaged} of its {row['frames']} frames are damaged"
+    # Headers may be a little off, but not by a twentieth.
+    if declared > 0.05 * row["frames"] + 1:
+        return f"cut short: {declared} of the frames it declares are missing"
+    if row["seconds"] < 0.95 * seconds - 0.5:
+        return f"cut short: it declares {seconds:.1f} seconds"
+    return None
+
+
+def video_files(names: Sequence[str]) -> list[str]:
+    """Those of some names that end like a video's, hidden ones left out.
+
+    Args:
+        names: Names of files, with or without folders.
+
+    Returns:
+        The names, in their order.
+    """
+    return [
+        name
+        for name in names
+        if name.lower().endswith(VIDEO_ENDINGS)
+        and not os.path.basename(name).startswith(".")
+    ]

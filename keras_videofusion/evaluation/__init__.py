@@ -1,0 +1,1 @@
+"""A network and a catalog in; scores, figures and pictures out."""

@@ -1,0 +1,476 @@
+"""The paper's test protocol: clips, passes, averages; and predictions."""
+
+import hashlib
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_videofusion.data.augmentation import center_crop, test_passes
+from keras_videofusion.data.catalog import Catalog
+from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.video import read_clips, timeline, VideoError
+from keras_videofusion.evaluation.scores import (
+    probabilities,
+    Scores,
+    video_ids,
+)
+
+PASSES = (1, 4)
+
+
+def score(
+    model: keras.Model,
+    catalog: Catalog,
+    spec: ClipSpec,
+    clips: int = 20,
+    passes: int = 4,
+    batch: int = 32,
+    seed: int = 0,
+    on_error: str = "skip",
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Scores, list[dict[str, str]]]:
+    """Scores the videos of a catalog by the paper's protocol.
+
+    Random clips of every video pass the network as the centre crop and one
+    random crop, each plain and flipped. A clip's logits and probabilities are
+    averages over its passes. What is drawn for a video depends on the seed
+    and the video's name alone, so more videos change nothing for the others.
+
+    Videos are decoded by a few threads ahead of the network; at no time are
+    more than a few videos in memory.
+
+    Args:
+        model: `keras.Model` from clips to one score per class.
+        catalog: `Catalog` of the videos, with the network's classes.
+        spec: `ClipSpec` that the network needs.
+        clips: Integer, clips per video.
+        passes: 4, or 1: the centre crop alone.
+        batch: Integer, passes that the network is fed at a time; batches run
+            across videos, and the last is filled up, so that all have one
+            shape.
+        seed: Integer, 0 or more.
+        on_error: `"skip"`: a video that cannot be read is left out and named;
+            `"raise"`: it ends the work.
+        progress: Function of the number of videos done, or None.
+
+    Returns:
+        `Scores` of the videos that could be read, and a list of
+        `{path, error}` of the others.
+
+    Raises:
+        ValueError: If an argument is out of range, or if the network has
+            another number of classes than the catalog.
+        VideoError: If a video cannot be read and `on_error` is `"raise"`.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 4.1: 20 clips, 4 passes.
+    """
+    _check(clips=clips, passes=passes, batch=batch, seed=seed, error=on_error)
+    network = _Network(model, spec, batch)
+    names = video_ids(catalog)
+    videos = tuple(catalog)
+
+    def read(place: int) -> _Read:
+        video = videos[place]
+        return _read(
+            catalog.file(video),
+            spec,
+            "random",
+            clips,
+            passes,
+            _generator(seed, names[place]),
+            video.start,
+            video.end,
+        )
+
+    kept: list[int] = []
+    starts: list[np.ndarray] = []
+    skipped: list[dict[str, str]] = []
+    logits, shares = [], []
+
+    def readable() -> Iterator[np.ndarray]:
+        for place, found in enumerate(_ahead(read, range(len(videos)))):
+            if progress and place:
+                progress(place)
+            try:
+                ready = found.result()
+            except VideoError as error:
+                if on_error == "raise":
+                    raise
+                skipped.append(
+                    {"path": videos[place].path, "error": error.reason}
+                )
+                continue
+            kept.append(place)
+            starts.append(ready.starts)
+            yield from ready.passes()
+
+    for clip_logits, clip_shares in network(readable(), passes):
+        if clip_logits.shape != (len(catalog.classes),):
+            raise ValueError(
+                "`model` must give one score per class of the catalog, "
+                f"{len(catalog.classes)}. "
+                f"Received: scores of shape {clip_logits.shape}"
+            )
+        logits.append(clip_logits)
+        shares.append(clip_shares)
+    if progress:
+        progress(len(videos))
+    classes = len(catalog.classes)
+    return (
+        Scores(
+            tuple(names[place] for place in kept),
+            catalog.classes,
+            np.asarray(catalog.truth, bool).reshape(-1, classes)[kept],
+            np.repeat(np.arange(len(kept)), [len(times) for times in starts]),
+            np.concatenate([np.zeros(0), *starts]),
+            np.array(logits, np.float32).reshape(-1, classes),
+            np.array(shares, np.float32).reshape(-1, classes),
+            {
+                "clips": clips,
+                "passes": passes,
+                "seed": seed,
+                "sampler": "random",
+                "activation": network.activation,
+                "clip": spec.to_json(),
+            },
+        ),
+        skipped,
+    )
+
+
+def predict(
+    model: keras.Model,
+    spec: ClipSpec,
+    classes: Sequence[str],
+    paths: Iterable[str | os.PathLike],
+    top: int = 5,
+    every: float | None = None,
+    overlay: str | os.PathLike | None = None,
+    clips: int = 20,
+    passes: int = 4,
+    batch: int = 32,
+    seed: int = 0,
+    on_error: str = "skip",
+) -> Iterator[dict[str, Any]]:
+    """Names the classes of video files, one after the other.
+
+    The clips are spread evenly over the video, or over each window of
+    `every` seconds.
+
+    Args:
+        model: `keras.Model` from clips to one score per class.
+        spec: `ClipSpec` that the network needs.
+        classes: Names of the classes.
+        paths: Files.
+        top: Integer, classes to name; all if there are fewer.
+        every: Float, seconds of a window; None for the video as one.
+        overlay: Folder for copies of the videos with the classes drawn on
+            them, or None.
+        clips: Integer, clips per video or window.
+        passes: 1 or 4, as for `score`.
+        batch: Integer, passes that the network is fed at a time.
+        seed: Integer, of the random crops.
+        on_error: `"skip"` names a broken video in `error` of its result;
+            `"raise"` ends the work.
+
+    Yields:
+        Dicts `{path, predictions, error}`: `predictions` is a list of
+        `{class, score}`, best first, and empty for a broken video, whose
+        `error` is one line, else None. With `every` also `windows`, a list
+        of `{start, end, predictions}`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        VideoError: If a video cannot be read and `on_error` is `"raise"`.
+    """
+    _check(clips=clips, passes=passes, batch=batch, seed=seed, error=on_error)
+    if top < 1:
+        raise ValueError(f"`top` must be 1 or more. Received: top={top}")
+    if every is not None and not every > 0:
+        raise ValueError(
+            "`every` must be seconds, more than 0, or None. "
+            f"Received: every={every}"
+        )
+    network = _Network(model, spec, min(batch, clips * passes))
+    classes = tuple(classes)
+    for path in paths:
+        place = os.fspath(path)
+        result: dict[str, Any] = {
+            "path": place,
+            "predictions": [],
+            "error": None,
+        }
+        try:
+            windows = _windows(place, every)
+            shares = _window_scores(
+                network, place, spec, windows, clips, passes, seed
+            )
+            if shares.shape[1] != len(classes):
+                raise ValueError(
+                    "`classes` must be as many as the network's scores, "
+                    f"{shares.shape[1]}. Received: {len(classes)} classes"
+                )
+            result["predictions"] = _named(shares.mean(axis=0), classes, top)
+            if every is not None:
+                result["windows"] = [
+                    {
+                        "start": start,
+                        "end": end,
+                        "predictions": _named(row, classes, top),
+                    }
+                    for (start, end), row in zip(windows, shares, strict=True)
+                ]
+            if overlay is not None:
+                from keras_videofusion.evaluation.overlay import write_overlay
+
+                write_overlay(place, result, overlay)
+        except VideoError as error:
+            if on_error == "raise":
+                raise
+            result["error"] = error.reason
+        yield result
+
+
+def logits_model(model: keras.Model) -> tuple[keras.Model, str]:
+    """The network before its last softmax or sigmoid, on the same weights.
+
+    Where the last layer is a `Dense` with such an activation, or is such an
+    `Activation` or `Softmax` layer, it is taken apart. A last `Dense` without
+    activation gives logits already; they are held to be a softmax's. Of any
+    other network the output is held to be probabilities that sum to 1, and
+    its logits are their logarithms.
+
+    Args:
+        model: `keras.Model` with one output of shape `(batch, classes)`.
+
+    Returns:
+        A `keras.Model` and `"softmax"` or `"sigmoid"`.
+    """
+    last = _last_layer(model)
+    name = getattr(getattr(last, "activation", None), "__name__", "")
+    if isinstance(last, keras.layers.Softmax) and last.axis in (-1, 1):
+        return keras.Model(model.inputs, last.input), "softmax"
+    if isinstance(last, keras.layers.Activation) and name in (
+        "softmax",
+        "sigmoid",
+    ):
+        return keras.Model(model.inputs, last.input), name
+    if type(last) is keras.layers.Dense:
+        if name == "linear":
+            return model, "softmax"
+        if name in ("softmax", "sigmoid"):
+            logits = _Unactivated(last)(last.input)
+            return keras.Model(model.inputs, logits), name
+    return _Logarithm(model), "softmax"
+
+
+def _last_layer(model: keras.Model) -> Any:
+    """The layer whose output is the network's, if that can be told."""
+    try:
+        last = model.layers[-1]
+        (output,) = model.outputs
+        return last if last.output is output else None
+    except (AttributeError, ValueError, IndexError, TypeError):
+        # Subclassed, of several outputs, or the last layer is used twice.
+        return None
+
+
+class _Unactivated(keras.layers.Layer):
+    """A `Dense` layer without its activation, on that layer's weights."""
+
+    def __init__(self, dense):
+        super().__init__(name="logits", dtype=dense.dtype_policy)
+        self.dense = dense
+        self.built = True
+
+    def call(self, inputs):
+        outputs = ops.matmul(inputs, self.dense.kernel)
+        if self.dense.use_bias:
+            outputs = ops.add(outputs, self.dense.bias)
+        return outputs
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.dense.units)
+
+
+class _Logarithm(keras.Model):
+    """Logarithms of a network's probabilities."""
+
+    def __init__(self, model):
+        super().__init__(name="logarithm")
+        self.model = model
+        self.built = True
+
+    def call(self, inputs):
+        scores = ops.cast(self.model(inputs, training=False), "float32")
+        # The smallest normal float32: a probability of 0 stays finite.
+        return ops.log(ops.maximum(scores, 1.2e-38))
+
+
+class _Network:
+    """Feeds single passes to a network in batches of one shape.
+
+    One shape, so that the network is compiled once.
+    """
+
+    def __init__(self, model, spec, batch):
+        self.network, self.activation = logits_model(model)
+        self.waiting = np.zeros((batch, spec.time, *spec.size, 3), np.uint8)
+
+    def __call__(self, stream, passes):
+        """Yields logits and probabilities of clips, `(classes,)` each.
+
+        Every `passes` successive elements of `stream` are one clip's; their
+        logits and their probabilities are averaged.
+        """
+        rows: deque = deque()
+        for row in self._logits(stream):
+            rows.append(row)
+            if len(rows) == passes:
+                logits = np.stack(rows)
+                shares = probabilities(logits, self.activation)
+                yield logits.mean(axis=0), shares.mean(axis=0)
+                rows.clear()
+
+    def _logits(self, stream):
+        count = 0
+        for one in stream:
+            self.waiting[count] = one
+            count += 1
+            if count == len(self.waiting):
+                yield from self._fed()
+                count = 0
+        if count:
+            yield from self._fed()[:count]
+
+    def _fed(self):
+        logits = self.network.predict_on_batch(self.waiting)
+        return np.asarray(logits, np.float64)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The clips of one video, before they are cropped."""
+
+    clips: np.ndarray  # (clips, time, height, width, 3)
+    starts: np.ndarray  # (clips,), seconds
+    size: tuple[int, int]
+    count: int
+    generator: np.random.Generator
+
+    def passes(self) -> Iterator[np.ndarray]:
+        for clip in self.clips:
+            if self.count == 1:
+                yield center_crop(clip, self.size)
+            else:
+                yield from test_passes(clip, self.size, self.generator)
+
+
+def _read(
+    path, spec, sampler, clips, passes, generator, start=None, end=None
+) -> _Read:
+    found, starts = read_clips(
+        path, spec, sampler, clips, generator, start, end
+    )
+    return _Read(found, starts, spec.size, passes, generator)
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    """Draws that depend on the seed and a video's name alone."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return np.random.default_rng([seed, *np.frombuffer(digest, np.uint32)])
+
+
+def _ahead(work: Callable, places: Iterable) -> Iterator[Future]:
+    """Yields futures of `work` on every place, a few of them in advance."""
+    workers = min(4, os.cpu_count() or 1)
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for place in places:
+            waiting.append(pool.submit(work, place))
+            if len(waiting) > workers:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _windows(path: str, every: float | None) -> list[tuple[float, float]]:
+    """The parts of a video to score apart, in seconds."""
+    times = timeline(path).times
+    # The last frame is shown for as long as the others on average.
+    length = float(times[-1]) * len(times) / max(1, len(times) - 1)
+    if every is None:
+        return [(0.0, max(length, float(times[-1]) + 1e-3))]
+    count = max(1, math.ceil(length / every - 1e-6))
+    ends = [min((place + 1) * every, length) for place in range(count)]
+    windows = zip([0.0, *ends[:-1]], ends, strict=True)
+    # A window may fall between two frames of a slow video.
+    return [
+        (start, max(end, start + 1e-3))
+        for start, end in windows
+        if np.any((times >= start) & (times < max(end, start + 1e-3)))
+    ]
+
+
+def _window_scores(network, path, spec, windows, clips, passes, seed):
+    """Probabilities of every window, `(windows, classes)`."""
+
+    def read(place):
+        return _read(
+            path,
+            spec,
+            "uniform",
+            clips,
+            passes,
+            _generator(seed, f"{place}"),
+            *windows[place],
+        )
+
+    def stream():
+        for found in _ahead(read, range(len(windows))):
+            yield from found.result().passes()
+
+    shares = [shares for _, shares in network(stream(), passes)]
+    return np.reshape(shares, (len(windows), clips, -1)).mean(axis=1)
+
+
+def _named(scores, classes, top) -> list[dict[str, Any]]:
+    """The best classes with their scores, best first."""
+    best = np.argsort(-scores, kind="stable")[:top]
+    return [
+        {"class": classes[place], "score": float(scores[place])}
+        for place in best
+    ]
+
+
+def _check(clips, passes, batch, seed, error) -> None:
+    for name, value, least in (
+        ("clips", clips, 1),
+        ("batch", batch, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise ValueError(
+                f"`{name}` must be {least} or more. Received: {name}={value}"
+            )
+    if passes not in PASSES:
+        raise ValueError(
+            f"`passes` must be one of {PASSES}. Received: passes={passes}"
+        )
+    if error not in ("skip", "raise"):
+        raise ValueError(
+            "`on_error` must be 'skip' or 'raise'. "
+            f"Received: on_error={error!r}"
+        )

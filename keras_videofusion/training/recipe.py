@@ -1,0 +1,175 @@
+"""How a network is trained: one frozen record, from which flags are made.
+
+Imports the standard library alone, so that the command line answers at once.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+STRATEGIES = ("one", "mirrored")
+SAMPLERS = ("random", "uniform", "dense", "centre")
+
+
+def told(default, help, choices=None, kind=None):
+    """A field of the recipe with what `--help` and the parser tell of it."""
+    kind = kind or type(default)
+    return field(
+        default=default,
+        metadata={"help": help, "choices": choices, "kind": kind},
+    )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how a network is trained, and nothing else.
+
+    The defaults are the paper's: momentum 0.9, weight decay 5e-4, rate 1e-3
+    lowered when the validation error stops improving, batches of 32 clips,
+    random 170 x 170 crops of 200 x 200 frames, half of them mirrored.
+    `dataclasses.replace` makes a variation, `RECIPES` holds the named ones.
+
+    Raises:
+        ValueError: If a value is out of its range.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 3.3.
+    """
+
+    model: str = told(
+        "slow_fusion", "the network; `videofusion models` lists them"
+    )
+    width: float = told(1.0, "share of the network's filters and units")
+    size: int | None = told(
+        None,
+        "side of the crop in pixels (default: the network's own)",
+        kind=int,
+    )
+    step: int | None = told(
+        None,
+        "distance of a clip's frames in frames of the video (default: the network's own)",
+        kind=int,
+    )
+    dropout: float = told(0.0, "dropout rate after fc6 and fc7")
+    initializer: str = told(
+        "he_normal",
+        "weights to start from: a Keras initializer, or `krizhevsky`",
+    )
+
+    optimizer: str = told("sgd", "the update rule", OPTIMIZERS)
+    learning_rate: float = told(1e-3, "learning rate at the start")
+    momentum: float = told(0.9, "momentum of SGD")
+    weight_decay: float = told(
+        5e-4, "weight decay; under SGD it acts inside the momentum"
+    )
+    clip_norm: float | None = told(
+        None, "bound on the norm of each step's whole gradient", kind=float
+    )
+    label_smoothing: float = told(
+        0.0, "share of the label spread over all classes"
+    )
+
+    batch: int = told(32, "clips per step, over all devices")
+    epochs: int = told(20, "passes over the training videos")
+    clips_per_video: int = told(1, "clips drawn from every video in an epoch")
+    sampler: str = told("random", "where training clips begin", SAMPLERS)
+    augment: bool = told(
+        True, "random crops and flips; otherwise the centre crop"
+    )
+    validation_clips: int = told(
+        1, "clips per validation video after each epoch"
+    )
+
+    plateau_patience: int = told(
+        5,
+        "epochs without a better validation loss before the rate falls; 0: never",
+    )
+    plateau_factor: float = told(0.1, "what the rate is multiplied by then")
+    early_stopping: int = told(
+        0,
+        "epochs without a better validation loss before training ends; 0: never",
+    )
+
+    precision: str = told("float32", "number format of the layers", PRECISIONS)
+    jit_compile: bool = told(False, "compile the network with XLA")
+    strategy: str = told(
+        "one", "devices: one, or all graphics cards of this machine", STRATEGIES
+    )
+    seed: int = told(0, "seed of weights, splits, clips, crops and flips")
+    deterministic: bool = told(False, "only operations that repeat to the bit")
+
+    def __post_init__(self):
+        for name in ("width", "learning_rate", "plateau_factor"):
+            self._expect(name, getattr(self, name) > 0, "more than 0")
+        for name in ("batch", "epochs", "clips_per_video", "validation_clips"):
+            self._expect(name, getattr(self, name) >= 1, "1 or more")
+        for name in ("weight_decay", "plateau_patience", "early_stopping"):
+            self._expect(name, getattr(self, name) >= 0, "0 or more")
+        self._expect("seed", self.seed >= 0, "0 or more")
+        for name in ("momentum", "dropout", "label_smoothing"):
+            self._expect(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        for name in ("size", "step"):
+            value = getattr(self, name)
+            self._expect(name, value is None or value >= 1, "1 or more")
+        self._expect(
+            "clip_norm",
+            self.clip_norm is None or self.clip_norm > 0,
+            "more than 0",
+        )
+        for part in fields(self):
+            choices = part.metadata["choices"]
+            if choices:
+                self._expect(
+                    part.name,
+                    getattr(self, part.name) in choices,
+                    f"one of {', '.join(choices)}",
+                )
+
+    def _expect(self, name, true, expected):
+        if not true:
+            raise ValueError(
+                f"`{name}` must be {expected}. "
+                f"Received: {name}={getattr(self, name)!r}"
+            )
+
+    def to_json(self):
+        """A dict of plain values, for `recipe.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values):
+        """The recipe that `to_json` wrote.
+
+        Args:
+            values: Dict; keys that are not fields are an error.
+
+        Raises:
+            ValueError: If a key is unknown or a value out of range.
+        """
+        known = {part.name for part in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(
+                "A recipe has no such fields; was it written by a newer "
+                f"release? Received: {', '.join(unknown)}"
+            )
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path):
+        """Reads the recipe out of a run's `recipe.json`."""
+        return cls.from_json(json.loads(Path(path).read_text())["recipe"])
+
+
+RECIPES = {
+    # Karpathy et al. 2014, section 3.3: to be expected on Sports-1M with 20
+    # clips of 4 passes (table 1): slow fusion 60.9 % video Hit@1.
+    "karpathy2014": Recipe(),
+    # An hour on two cores instead of a month on a cluster: a quarter of the
+    # filters, and small batches, since a small folder gives few steps.
+    "small": Recipe(
+        width=0.25, batch=16, epochs=60, clips_per_video=4, learning_rate=3e-3
+    ),
+}

@@ -1,0 +1,343 @@
+"""A run's folder: what is in it, and how it is written and read.
+
+    recipe.json       recipe, clip, data root and split
+    catalog.csv       every row used, with its split
+    classes.txt       a class a line
+    checkpoints/      state.json and the weights that it names
+    model.keras       the best network by validation, without optimizer
+    history.csv       a row per epoch
+    tensorboard/      scalars
+    environment.json  versions, command, seed
+    scores.npz, metrics.json   after evaluation
+
+Every file is written beside its name and then renamed, so that a run that
+dies leaves whole files only.
+"""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from keras_videofusion.applications import clip_spec, get_model, MODELS
+from keras_videofusion.data.catalog import Catalog, open_catalog
+from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.training.recipe import Recipe
+from keras_videofusion.version import __version__
+
+
+class RunError(ValueError):
+    """A run's folder that cannot be used; one line that says what to do."""
+
+
+@contextmanager
+def written(path):
+    """Yields a name beside `path`; on success the file takes `path`'s place.
+
+    Args:
+        path: Where the file shall stand in the end. The name that is yielded
+            has the same ending, since Keras chooses formats by it.
+    """
+    path = Path(path)
+    # ".weights.h5" and ".keras" are told by their last letters.
+    draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Writes a text file whole or not at all."""
+    with written(path) as draft:
+        draft.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def write_json(path, value):
+    """Writes a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training run.
+
+    Args:
+        folder: Path; need not exist.
+    """
+
+    folder: Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "folder", Path(self.folder))
+
+    def path(self, name):
+        return self.folder / name
+
+    @property
+    def exists(self):
+        return self.path("recipe.json").is_file()
+
+    @property
+    def started(self):
+        return self.path("checkpoints/state.json").is_file()
+
+    def create(self, settings, catalog, overwrite=False):
+        """Makes the folder and writes what is known before training.
+
+        Args:
+            settings: Dict for `recipe.json`, as `settings` reads it back.
+            catalog: `Catalog` with the split of every row.
+            overwrite: Whether a run that stands there is deleted.
+
+        Raises:
+            RunError: If the folder holds a run or anything else of value.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(
+                f"`run` must be a folder. Received: run={str(self.folder)!r}"
+            )
+        if self.exists and not overwrite:
+            raise RunError(
+                f"{self.folder} holds a run already: pass --resume to go on "
+                "with it, --overwrite to replace it, or another --run."
+            )
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            if not self.exists and not _only_ours(self.folder):
+                raise RunError(
+                    f"{self.folder} is not empty and holds no run: pass "
+                    "another --run, so that nothing of yours is lost."
+                )
+            # Only what a run writes is removed; a stranger's file stays.
+            for name in OURS:
+                place = self.path(name)
+                if place.is_dir():
+                    shutil.rmtree(place)
+                else:
+                    place.unlink(missing_ok=True)
+        try:
+            self.path("checkpoints").mkdir(parents=True, exist_ok=True)
+            catalog.save(self.path("catalog.csv"))
+            write_text(
+                self.path("classes.txt"),
+                "".join(f"{name}\n" for name in catalog.classes),
+            )
+            write_json(self.path("environment.json"), environment(settings))
+            # Last: its presence says that the folder holds a run.
+            write_json(self.path("recipe.json"), settings)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder} cannot be written: {error.strerror}"
+            ) from error
+
+    @property
+    def settings(self):
+        """What `recipe.json` holds: recipe, clip, data, held out."""
+        return self._json("recipe.json")
+
+    @property
+    def recipe(self):
+        return Recipe.from_json(self.settings["recipe"])
+
+    @property
+    def spec(self):
+        return ClipSpec.from_json(self.settings["clip"])
+
+    @property
+    def classes(self):
+        path = self.path("classes.txt")
+        if not path.is_file():
+            raise RunError(f"{path} is missing.")
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+
+    def catalog(self, root=None):
+        """The rows of the run, their files looked for under `root`.
+
+        Args:
+            root: Folder; the one that the run was trained from if not given.
+        """
+        rows = open_catalog(self.path("catalog.csv"), classes=self.classes)
+        return Catalog(rows.videos, self.classes, root or self.settings["data"])
+
+    @property
+    def state(self):
+        """What the newest checkpoint knows beside the weights."""
+        return self._json("checkpoints/state.json")
+
+    def model(self):
+        """The best network, not compiled.
+
+        Raises:
+            RunError: If it was never written or cannot be read.
+        """
+        path = self.path("model.keras")
+        if not path.is_file():
+            raise RunError(
+                f"{path} is missing: the run has not finished its first "
+                "epoch. Go on with it: videofusion train --resume --run "
+                f"{self.folder}"
+            )
+        return load_model(path)
+
+    def _json(self, name):
+        path = self.path(name)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path} is missing: not a run's folder.") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from error
+
+
+OURS = (
+    "recipe.json",
+    "catalog.csv",
+    "classes.txt",
+    "checkpoints",
+    "model.keras",
+    "history.csv",
+    "tensorboard",
+    "environment.json",
+    "scores.npz",
+    "metrics.json",
+)
+
+
+def _only_ours(folder):
+    """Whether all that stands in a folder is what a run writes."""
+    return all(
+        place.name in OURS or place.name.startswith(".draft-")
+        for place in folder.iterdir()
+    )
+
+
+def environment(settings):
+    """Versions, command and seed, for `environment.json`."""
+    import av
+    import numpy
+    import tensorflow
+
+    return {
+        "command": sys.argv,
+        "seed": settings["recipe"]["seed"],
+        "keras_videofusion": __version__,
+        "python": platform.python_version(),
+        "keras": keras.version(),
+        "tensorflow": tensorflow.__version__,
+        "numpy": numpy.__version__,
+        "av": av.__version__,
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "devices": [
+            device.device_type
+            for device in tensorflow.config.list_physical_devices()
+        ],
+    }
+
+
+def load_model(path):
+    """Reads a `.keras` file; runs no code that the file brings.
+
+    Args:
+        path: File that `keras.Model.save` wrote.
+
+    Returns:
+        A `keras.Model` that is not compiled.
+
+    Raises:
+        RunError: If the file is damaged, foreign, or asks for code.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(f"{path} cannot be loaded: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a MODEL argument stands for.
+
+    Args:
+        model: `keras.Model`.
+        spec: `ClipSpec` that says what to feed it.
+        classes: Names of its classes.
+        run: The `Run` that it came from, or None.
+    """
+
+    model: keras.Model
+    spec: ClipSpec
+    classes: tuple
+    run: Run | None = None
+
+
+def open_model(text):
+    """The network behind a run's folder, a `.keras` file, or `name:weights`.
+
+    Args:
+        text: String or path.
+
+    Returns:
+        `Opened`.
+
+    Raises:
+        RunError: If there is no such thing, or it cannot be read.
+        ValueError: If a published name is unknown.
+    """
+    path = Path(text)
+    if path.is_dir():
+        run = Run(path)
+        return Opened(run.model(), run.spec, run.classes, run)
+    if path.is_file():
+        if path.suffix != ".keras":
+            raise RunError(
+                "MODEL must be a run's folder, a .keras file, or name:weights "
+                f"such as s3d:kinetics400. Received: {text}"
+            )
+        model = load_model(path)
+        return Opened(model, _spec_of(model, path), _classes_of(model, path))
+    name, colon, weights = str(text).partition(":")
+    if colon and name in MODELS:
+        model = get_model(name, weights=weights)
+        return Opened(model, clip_spec(name), _classes_of(model, path))
+    raise RunError(
+        "MODEL must be a run's folder, a .keras file, or name:weights such "
+        f"as s3d:kinetics400, and there is none of that name. Received: {text}"
+    )
+
+
+def _spec_of(model, path):
+    """The clip of a network that came without its run's folder."""
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 5:
+        raise RunError(
+            f"{path} does not take clips of shape (batch, time, height, "
+            f"width, 3). Received: input_shape={shape}"
+        )
+    _, time, height, width, _ = shape
+    spec = (
+        clip_spec(model.name) if model.name in MODELS else ClipSpec(frames=10)
+    )
+    if time is not None and time != spec.frames * spec.chunks:
+        spec = ClipSpec(frames=time)
+    if height is None or width is None:
+        return spec
+    return spec.with_size((height, width))
+
+
+def _classes_of(model, path):
+    """Names of the classes: `classes.txt` beside the file, or numbers."""
+    count = model.output_shape[-1]
+    beside = path.with_name("classes.txt")
+    if path.is_file() and beside.is_file():
+        names = tuple(beside.read_text(encoding="utf-8").splitlines())
+        if len(names) == count:
+            return names
+    return tuple(str(number) for number in range(count))

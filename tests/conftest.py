@@ -1,0 +1,40 @@
+"""What the tests share: a drawn data set, and the folder of facts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory):
+    """moving_shapes, small: 4 classes x (4 + 1 + 2) videos, 64 x 64, 24 frames.
+
+    Read it, change nothing in it.
+    """
+    from keras_videofusion.datasets import moving_shapes
+
+    folder = tmp_path_factory.mktemp("shapes") / "moving_shapes"
+    return moving_shapes.draw(
+        folder, train=4, validation=1, test=2, size=(64, 64), frames=24
+    )
+
+
+@pytest.fixture
+def shapes(shapes_folder):
+    """The catalog of `shapes_folder`."""
+    from keras_videofusion.data.catalog import open_catalog
+
+    return open_catalog(shapes_folder)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of oracles and data that stands beside a developer's clone."""
+    beside = Path(__file__).parents[2] / "shared"
+    folder = Path(os.environ.get("KVF_SHARED", beside))
+    if not folder.is_dir():
+        pytest.skip("no shared folder: set KVF_SHARED to it")
+    return folder

@@ -1,0 +1,36 @@
+"""The command's own door: it answers `--help` before Keras has loaded.
+
+Importing `keras_videofusion` registers its layers and so loads Keras, which
+takes seconds. The flags need none of that: the package is found but not yet
+run, the arguments are read, and only then its `__init__` is executed.
+"""
+
+import importlib.util
+import sys
+
+
+def main(argv=None):
+    """Runs one verb.
+
+    Args:
+        argv: List of strings; the process's own arguments if not given.
+
+    Returns:
+        Exit status: 0 success, 1 the work failed, 2 the call was wrong.
+    """
+    loaded = "keras_videofusion" in sys.modules
+    if not loaded:
+        spec = importlib.util.find_spec("keras_videofusion")
+        package = importlib.util.module_from_spec(spec)
+        sys.modules["keras_videofusion"] = package
+    from keras_videofusion import cli
+
+    arguments = cli.parse(argv)
+    if not loaded:
+        cli.quiet()
+        spec.loader.exec_module(package)
+    return cli.run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
