@@ -21,6 +21,8 @@ def main(argv=None):
     loaded = "keras_videofusion" in sys.modules
     if not loaded:
         spec = importlib.util.find_spec("keras_videofusion")
+        if spec is None or spec.loader is None:
+            raise ImportError("pip install keras-videofusion")
         package = importlib.util.module_from_spec(spec)
         sys.modules["keras_videofusion"] = package
     from keras_videofusion import cli

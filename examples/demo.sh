@@ -12,8 +12,8 @@ groups=${3:-}
 
 if [ -z "$data" ]; then
   data=(moving_shapes --root "$runs/moving_shapes")
-  recipe=(--width 0.125 --size 80 --batch 16 --learning-rate 0.01
-    --epochs 6 --clips-per-video 2)
+  recipe=(--width 0.125 --size 80 --batch 16 --clips-per-video 2 --epochs 5
+    --optimizer adam --weight-decay 0)
   scoring=(--clips 2 --passes 4)
 else
   data=("$data")

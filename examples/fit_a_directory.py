@@ -13,7 +13,7 @@ import keras
 import keras_videofusion as kvf
 
 
-def main(folder, smoke=False):
+def main(folder, smoke=False, saved="slow_fusion.keras"):
     size, width = (64, 0.05) if smoke else (170, 0.25)
     learned, watched = kvf.video_dataset_from_directory(
         folder,
@@ -32,7 +32,7 @@ def main(folder, smoke=False):
         dropout=0.5,
     )
     model.compile(
-        keras.optimizers.SGD(1e-3, momentum=0.9),
+        keras.optimizers.Adam(1e-3),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
     )
@@ -40,8 +40,9 @@ def main(folder, smoke=False):
         learned.take(2) if smoke else learned,
         validation_data=watched.take(1) if smoke else watched,
         epochs=1 if smoke else 20,
+        shuffle=False,  # the clips come shuffled
     )
-    model.save("slow_fusion.keras")
+    model.save(saved)
 
 
 if __name__ == "__main__":

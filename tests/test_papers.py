@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from keras_videofusion import applications
-from keras_videofusion.applications import MODELS, macs
+from keras_videofusion.applications import macs, MODELS
 from keras_videofusion.applications.fusion import (
     EARLY,
     LATE,

@@ -519,6 +519,6 @@ def test_the_overlay_is_the_video_again_with_bars_in_its_corner(
     shown = [0, len(before) - 1]
     old = decode(files[0], shown).astype(int)
     new = decode(folder / f"{name}.mp4", shown).astype(int)
-    middle = old.shape[1] // 4
-    assert np.abs(old - new)[:, :middle].mean() < 6
-    assert np.abs(old - new)[:, -8:, :8].mean() > 12
+    away = np.abs(old - new)[:, : old.shape[1] // 4].mean()
+    assert away < 12  # coding again costs sharp edges some of their colour
+    assert np.abs(old - new)[:, -8:, :8].mean() > 2 * away + 12

@@ -54,11 +54,14 @@ def test_every_field_is_a_flag():
             given = cli.parse([*text, "--no-" + flag[2:]])
             assert getattr(given, part.name) is False
             continue
-        value = part.metadata["choices"] or {
-            int: ["3"],
-            float: ["0.5"],
-            str: ["word"],
-        }[part.metadata["kind"]]
+        value = (
+            part.metadata["choices"]
+            or {
+                int: ["3"],
+                float: ["0.5"],
+                str: ["word"],
+            }[part.metadata["kind"]]
+        )
         given = cli.parse([*text, flag, value[0]])
         assert getattr(given, part.name) == part.metadata["kind"](value[0])
 

@@ -22,7 +22,8 @@ and by keyword alone:
         pixels 0..255.
     width: Float, share of filters and units, `max(1, round(n * width))`.
     dropout: Float, rate after fc6 and fc7.
-    kernel_initializer: A Keras initializer, or `"krizhevsky"`.
+    kernel_initializer: `"halving"`, `"krizhevsky"`, or a Keras initializer:
+        see `keras_videofusion.applications.notation.Making`.
 """
 
 import fnmatch

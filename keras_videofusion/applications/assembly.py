@@ -114,6 +114,8 @@ def assemble(  # noqa: D417 (the builders' own are told once, for all)
         x = layers.GlobalMaxPooling3D(name="max_pool")(x)
     if input_tensor is not None:
         clip = keras.utils.get_source_inputs(input_tensor)
+        # A list of one would make Keras warn at each call with a tensor.
+        clip = clip[0] if len(clip) == 1 else clip
     model = keras.Model(clip, x, name=name)
     weight_files.load(model, weights)
     return model

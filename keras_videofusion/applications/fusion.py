@@ -63,7 +63,7 @@ def SingleFrame(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Sees one frame: what the appearance of a still tells of a video.
 
@@ -94,7 +94,7 @@ def LateFusion(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Compares two frames, 15 apart, in the first fully connected layer.
 
@@ -124,7 +124,7 @@ def EarlyFusion(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Sees ten frames at once with filters of 11 x 11 x 3 x 10.
 
@@ -155,7 +155,7 @@ def SlowFusion(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Lets higher layers see more and more of ten frames.
 

@@ -76,7 +76,7 @@ def MultiresSingleFrame(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Sees one frame twice: its middle sharp, the whole at half size.
 
@@ -114,7 +114,7 @@ def MultiresLateFusion(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Compares two frames, 15 apart, in fovea and context.
 
@@ -146,7 +146,7 @@ def MultiresEarlyFusion(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Sees ten frames at once, in fovea and context.
 
@@ -184,7 +184,7 @@ def MultiresSlowFusion(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Fuses ten frames slowly, in fovea and context.
 
@@ -216,7 +216,7 @@ def FoveaSingleFrame(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Sees the middle of one frame alone.
 
@@ -254,7 +254,7 @@ def ContextSingleFrame(
     include_preprocessing=True,
     width=1.0,
     dropout=0.0,
-    kernel_initializer="he_normal",
+    kernel_initializer="halving",
 ):
     """Sees one frame at half its size alone.
 

@@ -1,6 +1,8 @@
 """Where weights come from: nowhere, a file, or their authors' release."""
 
 import os
+import warnings
+import zipfile
 
 # Network -> published names. The fusion networks of 2014 were never released.
 WEIGHTS: dict[str, tuple[str, ...]] = {}
@@ -56,8 +58,11 @@ def load(model, weights):
             f"Received: weights={path!r}"
         )
     try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            # What does not fit is warned of first, then raised.
+            warnings.filterwarnings("ignore", "Skipping nested container")
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"`weights` do not fit {model.name}, or the file is damaged "

@@ -486,18 +486,19 @@ def _video(row, where):
     )
     if not labels:
         raise ValueError(f"{where} has no label. Received: {row['path']}")
-    seconds = {}
+    seconds: dict[str, float | None] = {}
     for name in ("start", "end"):
         text = row.get(name)
         try:
-            seconds[name] = None if text is None else float(text)
+            value = None if text is None else float(text)
         except ValueError:
-            seconds[name] = math.nan
-        if seconds[name] is not None and not 0 <= seconds[name] < math.inf:
+            value = math.nan
+        if value is not None and not 0 <= value < math.inf:
             raise ValueError(
                 f"{where}: `{name}` must be seconds, 0 or more. "
                 f"Received: {name}={text!r}"
             )
+        seconds[name] = value
     start, end = seconds["start"], seconds["end"]
     if end is not None and end <= (start or 0.0):
         raise ValueError(

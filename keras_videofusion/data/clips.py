@@ -245,11 +245,18 @@ def clip_starts(frames, spec, sampler, clips, generator=None):
         Int64 array of shape `(clips,)`, ascending except for `"random"`.
 
     Raises:
-        ValueError: If the sampler is unknown or the video has no frames.
+        ValueError: If the sampler is unknown, the video has no frames, or
+            `"random"` has no generator.
     """
     _expect(sampler in SAMPLERS, "sampler", f"one of {SAMPLERS}", sampler)
     _expect(frames >= 1, "frames", "1 or more", frames)
     _expect(clips >= 1, "clips", "1 or more", clips)
+    _expect(
+        sampler != "random" or generator is not None,
+        "generator",
+        "a numpy.random.Generator for 'random'",
+        generator,
+    )
     last = max(0, frames - spec.span)
     if sampler == "random":
         return generator.integers(0, last + 1, clips)

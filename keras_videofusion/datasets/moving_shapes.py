@@ -78,7 +78,7 @@ def draw(
         "(height, width), even and 16 or more",
         size,
     )
-    size = tuple(size)
+    size = (int(size[0]), int(size[1]))
     parameters = {
         **scenes,
         "classes": list(CLASSES),

@@ -362,9 +362,10 @@ def _filter_sheet(kernel):
     extent, height, width, _, count = kernel.shape
     largest = np.abs(kernel).max(axis=(0, 1, 2, 3), keepdims=True)
     colours = 0.5 + 0.5 * kernel / np.where(largest > 0, largest, 1)
-    # About twice as wide as high.
+    # About twice as wide as high, and the last row as full as the others.
     across = max(1, min(count, round(math.sqrt(2 * count * extent))))
     down = math.ceil(count / across)
+    across = math.ceil(count / down)
     tall = extent * height + (extent - 1) + 3
     sheet = np.ones((down * tall - 3, across * (width + 2) - 2, 3))
     for number in range(count):
@@ -565,7 +566,7 @@ def scores_over_time(
     shown += [
         i for i, n in enumerate(classes) if n in labels and i not in shown
     ]
-    figure = _figure(5.6, 2.8, "constrained")
+    figure = _figure(5.2, 2.8, "constrained")
     axes = figure.add_subplot()
     for number, place in enumerate(shown):
         true = classes[place] in labels

@@ -620,8 +620,12 @@ def _filters(runs: Sequence[_Run]) -> str:
             parts += _picture(
                 pictures.filters(kernels),
                 f"First-layer filters of {run.name}",
-                f"{run.name}. A column is one filter, its frames from top to "
-                "bottom.",
+                run.name
+                + (
+                    ": the frames of a filter stand below each other."
+                    if any(len(kernel) > 1 for kernel in kernels.values())
+                    else ""
+                ),
             )
     return parts
 
@@ -818,35 +822,42 @@ def _samples(runs: Sequence[_Run]) -> str:
 
 
 def _over_time(runs: Sequence[_Run]) -> str:
-    """The scores of each run's longest video, clip by clip."""
-    parts = ""
+    """The scores of one long video, clip by clip, as each run saw it."""
+    parts, name = "", None
     for run in runs:
         scores = run.scores
-        if scores is None or scores.protocol.get("level") == "videos":
+        if scores is None:
             continue
-        reach = np.full(len(scores.video_ids), -1.0)
-        for video in np.unique(scores.clip_video):
-            mine = scores.clip_start_seconds[scores.clip_video == video]
-            reach[video] = np.ptp(mine)
-        longest = int(reach.argmax()) if len(reach) else 0
-        if not len(reach) or reach[longest] <= 0:
+        if name not in scores.video_ids:
+            name = _longest(scores)
+        if name is None:
             continue
-        clips = scores.clip_video == longest
-        labels = [
-            scores.classes[c] for c in np.flatnonzero(scores.truth[longest])
-        ]
+        video = scores.video_ids.index(name)
+        clips = scores.clip_video == video
         parts += _picture(
             pictures.scores_over_time(
                 scores.clip_start_seconds[clips],
                 scores.clip_probabilities[clips],
                 scores.classes,
-                labels,
+                [
+                    scores.classes[c]
+                    for c in np.flatnonzero(scores.truth[video])
+                ],
             ),
             f"Scores of one video over time, {run.name}",
-            f"{run.name}: the clips of its longest video, "
-            f"{scores.video_ids[longest]}.",
+            f"{run.name}: the clips of {name}.",
         )
     return f"<div class=row>{parts}</div>" if parts else ""
+
+
+def _longest(scores: Scores) -> str | None:
+    """The video whose clips lie furthest apart; None if none has three."""
+    reach = np.zeros(len(scores.video_ids))
+    for video in np.flatnonzero(scores.clips_per_video > 2):
+        reach[video] = np.ptp(
+            scores.clip_start_seconds[scores.clip_video == video]
+        )
+    return scores.video_ids[int(reach.argmax())] if reach.any() else None
 
 
 def _spread(scores: Scores) -> list[int]:

@@ -6,6 +6,7 @@ import math
 import time
 
 import keras
+import numpy as np
 
 from keras_videofusion.training.run import write_json, write_text, written
 
@@ -96,6 +97,7 @@ class Checkpoints(keras.callbacks.Callback):
             "monitor": self.monitor,
             "stopped": bool(self.model.stop_training),
             "history": self.rows,
+            "seeds": [np.asarray(v).tolist() for v in seeds(self.model)],
             "memory": {
                 type(other).__name__: {
                     name: plain(getattr(other, name))
@@ -106,6 +108,24 @@ class Checkpoints(keras.callbacks.Callback):
                 if type(other).__name__ in MEMORY
             },
         }
+
+
+def seeds(model):
+    """The states of a network's random draws, which no weights file keeps.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        List of `keras.Variable`, in the order of the layers.
+    """
+    weights = {id(weight) for weight in model.weights}
+    return [
+        variable
+        for layer in model._flatten_layers(include_self=False)
+        for variable in layer.variables
+        if id(variable) not in weights
+    ]
 
 
 def plain(value):

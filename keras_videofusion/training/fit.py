@@ -6,6 +6,7 @@ import sys
 import traceback
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_videofusion.applications import clip_spec, get_model
@@ -18,6 +19,7 @@ from keras_videofusion.data.pipeline import (
 from keras_videofusion.training.callbacks import (
     Checkpoints,
     NoNaN,
+    seeds,
     Speed,
     TrainingError,
 )
@@ -103,7 +105,8 @@ def train(
             metrics=[HitAtK(1), HitAtK(5)],
             jit_compile=recipe.jit_compile,
         )
-        network = keras.models.clone_model(model)
+        # Cloning would copy the optimizer, which `model.keras` leaves out.
+        network = build(recipe, spec, len(catalog.classes))
     settings = {
         "recipe": recipe.to_json(),
         "clip": spec.to_json(),
@@ -169,6 +172,7 @@ def train(
                 Checkpoints(run, network, monitor, ours, state),
             ],
             verbose=verbose,
+            shuffle=False,  # the clips come shuffled
         )
     except tf.errors.ResourceExhaustedError:
         failure = TrainingError(
@@ -362,6 +366,8 @@ def _restore(model, run, state):
     try:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(path)
+        for variable, value in zip(seeds(model), state["seeds"], strict=True):
+            variable.assign(np.array(value, variable.dtype))
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(

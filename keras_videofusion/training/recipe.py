@@ -10,7 +10,7 @@ from pathlib import Path
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("one", "mirrored")
-SAMPLERS = ("random", "uniform", "dense", "centre")
+SAMPLERS = ("random", "uniform", "centre")
 
 
 def told(default, help, choices=None, kind=None):
@@ -49,13 +49,14 @@ class Recipe:
     )
     step: int | None = told(
         None,
-        "distance of a clip's frames in frames of the video (default: the network's own)",
+        "frames of the video from one of the clip to the next "
+        "(default: the network's own)",
         kind=int,
     )
     dropout: float = told(0.0, "dropout rate after fc6 and fc7")
     initializer: str = told(
-        "he_normal",
-        "weights to start from: a Keras initializer, or `krizhevsky`",
+        "halving",
+        "weights to start from: halving, krizhevsky, or a Keras initializer",
     )
 
     optimizer: str = told("sgd", "the update rule", OPTIMIZERS)
@@ -84,12 +85,12 @@ class Recipe:
 
     plateau_patience: int = told(
         5,
-        "epochs without a better validation loss before the rate falls; 0: never",
+        "epochs without better validation before the rate falls; 0: never",
     )
     plateau_factor: float = told(0.1, "what the rate is multiplied by then")
     early_stopping: int = told(
         0,
-        "epochs without a better validation loss before training ends; 0: never",
+        "epochs without better validation before training ends; 0: never",
     )
 
     precision: str = told("float32", "number format of the layers", PRECISIONS)

@@ -1,0 +1,404 @@
+"""Training: the run's folder, exact resume, splits, and failures."""
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_videofusion.data.catalog import Catalog, open_catalog, Video
+from keras_videofusion.training import fit
+from keras_videofusion.training.callbacks import TrainingError
+from keras_videofusion.training.evaluate import evaluate, rows_of
+from keras_videofusion.training.recipe import Recipe
+from keras_videofusion.training.run import open_model, Run, RunError
+
+SMALL = Recipe(
+    model="slow_fusion",
+    width=0.02,
+    size=40,
+    batch=5,
+    epochs=2,
+    learning_rate=1e-4,
+)
+
+
+def quiet(line):
+    """Where a test does not look at what is said."""
+
+
+@pytest.fixture
+def catalog(shapes):
+    return fit.split(shapes)
+
+
+@pytest.fixture(scope="module")
+def trained(shapes_folder, tmp_path_factory):
+    """A run of two epochs; read only."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    catalog = fit.split(open_catalog(shapes_folder))
+    return fit.train(SMALL, catalog, run, verbose=0, say=quiet)
+
+
+def history(run):
+    with open(run.path("history.csv"), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(run):
+    return [np.asarray(w) for w in Run(run).model().get_weights()]
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_folder_holds_what_the_contract_lists(trained):
+    names = {place.name for place in trained.folder.iterdir()}
+    assert names == {
+        "recipe.json",
+        "catalog.csv",
+        "classes.txt",
+        "checkpoints",
+        "model.keras",
+        "history.csv",
+        "tensorboard",
+        "environment.json",
+    }
+    rows = history(trained)
+    assert next(iter(rows[0])) == "epoch"
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"loss", "hit_at_1", "val_loss", "clips_per_second"} <= set(rows[0])
+    told = json.loads(trained.path("environment.json").read_text())
+    assert {"command", "seed", "keras", "tensorflow"} <= set(told)
+    assert trained.recipe == SMALL
+    assert list(trained.path("tensorboard").rglob("events.out*"))
+
+
+def test_model_keras_holds_no_optimizer(trained):
+    with zipfile.ZipFile(trained.path("model.keras")) as archive:
+        assert "compile_config" not in archive.read("config.json").decode()
+        data = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(data) as file:
+        assert not file.get("optimizer")
+
+
+def test_the_best_epoch_by_validation_is_kept(catalog, tmp_path):
+    run = fit.train(
+        dataclasses.replace(SMALL, epochs=3, learning_rate=1e-3),
+        catalog,
+        tmp_path / "run",
+        verbose=0,
+        say=quiet,
+    )
+    rows = history(run)
+    best = min(float(row["val_loss"]) for row in rows)
+    from keras_videofusion.data.pipeline import validation_clips
+
+    model = run.model()
+    model.compile(loss="categorical_crossentropy")
+    watched = validation_clips(catalog.where("validation"), run.spec, 5)
+    assert model.evaluate(watched, verbose=0) == pytest.approx(best, rel=1e-4)
+    assert run.state["best"] == pytest.approx(best)
+
+
+def test_two_runs_of_one_seed_are_equal_to_the_bit(catalog, trained, tmp_path):
+    again = fit.train(SMALL, catalog, tmp_path / "again", verbose=0, say=quiet)
+    assert same(weights(trained.folder), weights(again.folder))
+    other = fit.train(
+        dataclasses.replace(SMALL, seed=1),
+        catalog,
+        tmp_path / "other",
+        verbose=0,
+        say=quiet,
+    )
+    assert not same(weights(trained.folder), weights(other.folder))
+
+
+class Stop(keras.callbacks.Callback):
+    """Dies like a killed process in the second epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 1 and batch == 1:
+            raise KeyboardInterrupt
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(catalog, tmp_path):
+    recipe = dataclasses.replace(
+        SMALL, epochs=4, plateau_patience=1, dropout=0.5, learning_rate=1e-3
+    )
+    whole = fit.train(recipe, catalog, tmp_path / "whole", verbose=0, say=quiet)
+    with pytest.raises(KeyboardInterrupt):
+        fit.train(
+            recipe,
+            catalog,
+            tmp_path / "cut",
+            callbacks=[Stop()],
+            verbose=0,
+            say=quiet,
+        )
+    assert Run(tmp_path / "cut").state["epoch"] == 1
+    cut = fit.train(
+        recipe, catalog, tmp_path / "cut", resume=True, verbose=0, say=quiet
+    )
+    newest = [
+        run.path("checkpoints") / run.state["weights"] for run in (whole, cut)
+    ]
+    models = []
+    for path in newest:
+        model = fit.build(recipe, whole.spec, 4)
+        model.compile(fit.optimizer_of(recipe), "categorical_crossentropy")
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(path)
+        models.append(model)
+    assert same(*(m.get_weights() for m in models))
+    assert same(
+        *([np.asarray(v) for v in m.optimizer.variables] for m in models)
+    )
+    keep = ("epoch", "loss", "val_loss", "learning_rate")
+    histories = [
+        [[row[k] for k in keep] for row in run.state["history"]]
+        for run in (whole, cut)
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_resume_changes_nothing_in_a_finished_run(trained, catalog):
+    before = {
+        p: p.stat().st_mtime_ns
+        for p in trained.folder.rglob("*")
+        if p.is_file()
+    }
+    lines = []
+    fit.train(SMALL, catalog, trained.folder, resume=True, say=lines.append)
+    assert "finished" in lines[0]
+    assert before == {
+        p: p.stat().st_mtime_ns
+        for p in trained.folder.rglob("*")
+        if p.is_file()
+    }
+
+
+def test_resume_with_another_recipe_is_refused(trained, catalog):
+    other = dataclasses.replace(SMALL, width=0.5)
+    with pytest.raises(RunError, match=r"width=0.5 \(was 0.02\)"):
+        fit.train(other, catalog, trained.folder, resume=True, say=quiet)
+
+
+def test_a_run_is_not_overwritten_unasked(trained, catalog):
+    with pytest.raises(RunError, match="holds a run already"):
+        fit.train(SMALL, catalog, trained.folder, say=quiet)
+
+
+def test_a_strangers_folder_is_left_alone(catalog, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match="is not empty and holds no run"):
+            fit.train(SMALL, catalog, tmp_path, overwrite=overwrite, say=quiet)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_cut_checkpoint_is_one_clear_error(trained, catalog, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    path = run.path("checkpoints") / run.state["weights"]
+    path.write_bytes(path.read_bytes()[:1000])
+    longer = dataclasses.replace(SMALL, epochs=3)
+    with pytest.raises(RunError, match="cannot be read.*--overwrite"):
+        fit.train(longer, catalog, run.folder, resume=True, say=quiet)
+    assert run.model() is not None
+
+
+def test_a_loss_that_is_no_number_ends_with_advice(catalog, tmp_path):
+    wild = dataclasses.replace(SMALL, learning_rate=1e9)
+    with pytest.raises(TrainingError, match="--learning-rate"):
+        fit.train(wild, catalog, tmp_path / "run", verbose=0, say=quiet)
+
+
+def test_broken_videos_are_named_and_do_not_end_the_run(
+    shapes_folder, tmp_path
+):
+    folder = tmp_path / "data"
+    shutil.copytree(shapes_folder, folder)
+    broken = sorted(folder.rglob("*.mp4"))[0]
+    broken.write_text("no video")
+    catalog = fit.split(open_catalog(folder))
+    lines = []
+    recipe = dataclasses.replace(SMALL, epochs=1)
+    fit.train(recipe, catalog, tmp_path / "r", verbose=0, say=lines.append)
+    assert any(str(broken) in line for line in lines)
+    assert lines[-1] == "1 broken videos were skipped."
+    with pytest.raises(TrainingError, match=broken.name):
+        fit.train(
+            recipe,
+            catalog,
+            tmp_path / "r2",
+            on_error="raise",
+            verbose=0,
+            say=quiet,
+        )
+
+
+def test_training_starts_from_given_weights(trained, catalog, tmp_path):
+    start = trained.path("model.keras")
+    still = dataclasses.replace(
+        SMALL, epochs=1, learning_rate=1e-12, weight_decay=0.0
+    )
+    run = fit.train(
+        still, catalog, tmp_path / "r", weights=start, verbose=0, say=quiet
+    )
+    for a, b in zip(weights(trained.folder), weights(run.folder), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_training_without_training_rows_is_refused(shapes, tmp_path):
+    with pytest.raises(ValueError, match="no rows to train on"):
+        fit.train(SMALL, shapes.where("test"), tmp_path / "r", say=quiet)
+
+
+def test_adam_and_smoothing_and_clipping_train(catalog, tmp_path):
+    recipe = dataclasses.replace(
+        SMALL, optimizer="adam", label_smoothing=0.1, clip_norm=1.0, epochs=1
+    )
+    run = fit.train(recipe, catalog, tmp_path / "r", verbose=0, say=quiet)
+    assert run.path("model.keras").is_file()
+
+
+def test_half_precision_trains_and_is_loaded_again(catalog, tmp_path):
+    recipe = dataclasses.replace(SMALL, precision="mixed_bfloat16", epochs=1)
+    run = fit.train(recipe, catalog, tmp_path / "r", verbose=0, say=quiet)
+    assert keras.config.dtype_policy().name == "float32"
+    assert run.model().get_layer("conv1").compute_dtype == "bfloat16"
+
+
+# Splits
+
+
+def grouped(count=20, per_group=3, classes=("a", "b")):
+    videos = tuple(
+        Video(f"{label}/{g}_{i}.mp4", (label,), group=f"g{g}")
+        for g in range(count)
+        for label in classes
+        for i in range(per_group)
+    )
+    return Catalog(videos, classes, "root")
+
+
+def test_a_split_has_the_papers_shares_and_whole_groups():
+    cut = fit.split(grouped())
+    shares = {
+        name: len(cut.where(name)) / len(cut)
+        for name in ("train", "validation", "test")
+    }
+    assert shares == pytest.approx(
+        {"train": 0.7, "validation": 0.1, "test": 0.2}
+    )
+    where = {}
+    for video in cut:
+        where.setdefault(video.group, set()).add(video.split)
+    assert all(len(splits) == 1 for splits in where.values())
+
+
+def test_a_fold_holds_out_consecutive_groups():
+    cut = fit.split(grouped(10), fold=(2, 5), validation=0)
+    assert {v.group for v in cut.where("test")} == {"g2", "g3"}
+    assert not len(cut.where("validation"))
+
+
+def test_marked_rows_keep_their_split(shapes):
+    cut = fit.split(shapes)
+    assert [v.split for v in cut] == [v.split for v in shapes]
+
+
+@pytest.mark.parametrize("fold", [(0, 5), (6, 5), (1, 1)])
+def test_a_wrong_fold_is_refused(fold):
+    with pytest.raises(ValueError, match="`fold` must be"):
+        fit.split(grouped(), fold=fold)
+
+
+# Scoring what was held out
+
+
+def test_evaluate_scores_the_held_out_rows(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "run")
+    opened = open_model(tmp_path / "run")
+    rows = rows_of(opened)
+    assert {v.split for v in rows} == {"test"}
+    metrics = evaluate(opened, rows, clips=2, passes=1, batch=8)
+    assert metrics["videos"] == len(rows)
+    assert metrics["clips"] == 2 * len(rows)
+    assert (tmp_path / "run" / "scores.npz").is_file()
+    kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert kept == metrics
+
+
+def test_rows_that_were_learned_are_refused(trained, shapes_folder, tmp_path):
+    opened = open_model(trained.folder)
+    whole = open_catalog(shapes_folder)
+    plain = Catalog(
+        tuple(dataclasses.replace(v, split=None) for v in whole),
+        whole.classes,
+        whole.root,
+    )
+    with pytest.raises(RunError, match="were trained on"):
+        rows_of(opened, plain)
+    assert len(rows_of(opened, plain, "all")) == len(whole)
+    # The same files under another root, and through a link, are the same.
+    shutil.copytree(shapes_folder, tmp_path / "copy")
+    with pytest.raises(RunError, match="were trained on"):
+        rows_of(opened, open_catalog(tmp_path / "copy"), "train")
+    learned = whole.where("train")[0]
+    link = tmp_path / "links" / learned.labels[0] / "other.mp4"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(whole.file(learned))
+    linked = open_catalog(tmp_path / "links")
+    with pytest.raises(RunError, match="were trained on"):
+        rows_of(opened, linked)
+
+
+def test_another_datas_classes_must_be_the_networks(trained):
+    opened = open_model(trained.folder)
+    with pytest.raises(ValueError, match="not among"):
+        rows_of(opened, grouped())
+
+
+# MODEL
+
+
+def test_a_keras_file_knows_its_clip_by_its_name(trained, tmp_path):
+    opened = open_model(trained.path("model.keras"))
+    assert opened.spec == trained.spec
+    assert opened.classes == trained.classes
+    alone = tmp_path / "m.keras"
+    shutil.copy(trained.path("model.keras"), alone)
+    assert open_model(alone).classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize("text", ["nothing", "slow_fussion:x", "a:b"])
+def test_an_unknown_model_is_one_clear_error(text):
+    with pytest.raises(RunError, match="MODEL must be.*Received"):
+        open_model(text)
+
+
+def test_a_foreign_file_is_one_clear_error(tmp_path):
+    path = tmp_path / "m.keras"
+    path.write_text("no model")
+    with pytest.raises(RunError, match="cannot be loaded"):
+        open_model(path)
+
+
+def test_a_model_that_brings_code_is_refused(tmp_path):
+    clip = keras.Input((10, 40, 40, 3))
+    x = keras.layers.Lambda(lambda x: x[:, 0, 0, 0])(clip)
+    keras.Model(clip, x).save(tmp_path / "m.keras")
+    with pytest.raises(RunError, match="cannot be loaded"):
+        open_model(tmp_path / "m.keras")
