@@ -108,7 +108,7 @@ def _failed(error, status):
 
 
 def _printable(text):
-    """Text that any terminal takes; undecodable bytes of names as `\\xNN`."""
+    """Text that any terminal takes, whatever bytes a name is made of."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -216,7 +216,7 @@ def _open_data(arguments):
 
 def _give(value, path):
     """Writes JSON to a file, whole or not at all, or to the terminal."""
-    from keras_videofusion.training.run import write_text
+    from keras_videofusion.data.files import write_text
 
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if path == "-":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_videofusion.data.files import write_text
 from keras_videofusion.data.video import video_files
 
 COLUMNS = ("path", "label", "group", "family", "split", "start", "end")
@@ -293,12 +294,7 @@ class Catalog:
         )
         writer.writeheader()
         writer.writerows(rows)
-        path = Path(path)
-        draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
-        draft.write_text(
-            text.getvalue(), encoding="utf-8", errors="surrogateescape"
-        )
-        os.replace(draft, path)
+        write_text(path, text.getvalue())
 
     def _with(self, videos) -> "Catalog":
         return Catalog(tuple(videos), self.classes, self.root)

@@ -156,14 +156,15 @@ class ClipSpec:
     @property
     def _resized(self):
         """Least height and width of a resized frame; None if not valid."""
-        kind, *lengths = self.resize or (None,)
+        kind, *rest = self.resize or (None,)
+        lengths = tuple(rest)
         if kind in ("square", "short_side"):
             lengths = lengths * 2 if len(lengths) == 1 else ()
         elif kind not in ("cover", "pad"):
             lengths = self.resize
         if len(lengths) != 2 or not all(_count(side, 1) for side in lengths):
             return None
-        return tuple(lengths)
+        return lengths
 
     @property
     def _layout(self):

@@ -9,9 +9,9 @@ from typing import Any
 import av
 import numpy as np
 
+from keras_videofusion.data.files import written
 from keras_videofusion.data.video import decode, timeline, VideoError
 from keras_videofusion.evaluation import pictures
-from keras_videofusion.evaluation.scores import written
 
 # Pixels of this many bytes are decoded at a time.
 AT_A_TIME = 128_000_000

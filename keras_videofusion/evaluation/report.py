@@ -16,13 +16,13 @@ import numpy as np
 
 from keras_videofusion.data.catalog import Catalog, open_catalog
 from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.files import written
 from keras_videofusion.data.video import decode, timeline, VideoError
 from keras_videofusion.evaluation import metrics, pictures
 from keras_videofusion.evaluation.scores import (
     fuse,
     Scores,
     video_ids,
-    written,
 )
 from keras_videofusion.version import __version__
 

@@ -4,8 +4,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_videofusion.data.catalog import Catalog
+from keras_videofusion.data.files import written
 
 ACTIVATIONS = ("softmax", "sigmoid")
 
@@ -210,22 +210,6 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-
-
-@contextmanager
-def written(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a name beside `path`; on success the file takes its place.
-
-    Args:
-        path: Where the file shall stand in the end, whole or not at all.
-    """
-    path = Path(path)
-    draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def probabilities(logits: np.ndarray, activation: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import time
 import keras
 import numpy as np
 
-from keras_videofusion.training.run import write_json, write_text, written
+from keras_videofusion.data.files import write_json, write_text, written
 
 # What a callback of Keras remembers between epochs and does not save.
 MEMORY = {

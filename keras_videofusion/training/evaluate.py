@@ -2,8 +2,9 @@
 
 import os
 
+from keras_videofusion.data.files import write_json
 from keras_videofusion.evaluation import metrics, protocol
-from keras_videofusion.training.run import RunError, write_json
+from keras_videofusion.training.run import RunError
 
 
 def rows_of(opened, given=None, split="test"):

@@ -200,7 +200,8 @@ def clip_of(recipe):
     """The clip that the recipe's network eats.
 
     Args:
-        recipe: `Recipe`; its `size` and `step` change the network's own.
+        recipe: `Recipe`; its `size`, `resize` and `step` change
+            the network's own.
 
     Returns:
         `ClipSpec`.
@@ -208,6 +209,9 @@ def clip_of(recipe):
     spec = clip_spec(recipe.model)
     if recipe.size is not None:
         spec = spec.with_size(recipe.size)
+    if recipe.resize == "stretch":
+        side = spec.resize[1]
+        spec = dataclasses.replace(spec, resize=(side, side))
     if recipe.step is not None:
         spec = dataclasses.replace(spec, step=recipe.step)
     return spec

@@ -10,6 +10,7 @@ from pathlib import Path
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("one", "mirrored")
+RESIZES = ("square", "stretch")
 SAMPLERS = ("random", "uniform", "centre")
 
 
@@ -46,6 +47,12 @@ class Recipe:
         None,
         "side of the crop in pixels (default: the network's own)",
         kind=int,
+    )
+    resize: str = told(
+        "square",
+        "how frames get their shape: the central square of each, as the "
+        "paper, or all of each, stretched",
+        RESIZES,
     )
     step: int | None = told(
         None,

@@ -19,7 +19,6 @@ import os
 import platform
 import shutil
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,41 +27,13 @@ import keras
 from keras_videofusion.applications import clip_spec, get_model, MODELS
 from keras_videofusion.data.catalog import Catalog, open_catalog
 from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.files import write_json, write_text
 from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.version import __version__
 
 
 class RunError(ValueError):
     """A run's folder that cannot be used; one line that says what to do."""
-
-
-@contextmanager
-def written(path):
-    """Yields a name beside `path`; on success the file takes `path`'s place.
-
-    Args:
-        path: Where the file shall stand in the end. The name that is yielded
-            has the same ending, since Keras chooses formats by it.
-    """
-    path = Path(path)
-    # ".weights.h5" and ".keras" are told by their last letters.
-    draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def write_text(path, text):
-    """Writes a text file whole or not at all."""
-    with written(path) as draft:
-        draft.write_text(text, encoding="utf-8", errors="surrogateescape")
-
-
-def write_json(path, value):
-    """Writes a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -155,7 +126,7 @@ class Run:
         path = self.path("classes.txt")
         if not path.is_file():
             raise RunError(f"{path} is missing.")
-        return tuple(path.read_text(encoding="utf-8").splitlines())
+        return _lines(path)
 
     def catalog(self, root=None):
         """The rows of the run, their files looked for under `root`.
@@ -337,7 +308,13 @@ def _classes_of(model, path):
     count = model.output_shape[-1]
     beside = path.with_name("classes.txt")
     if path.is_file() and beside.is_file():
-        names = tuple(beside.read_text(encoding="utf-8").splitlines())
+        names = _lines(beside)
         if len(names) == count:
             return names
     return tuple(str(number) for number in range(count))
+
+
+def _lines(path):
+    """The lines of `classes.txt`; a class may hold any sign but a newline."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    return tuple(text.rstrip("\n").split("\n"))

@@ -1,0 +1,101 @@
+"""Clips per second: that they are counted, and who is called the bottleneck."""
+
+import time
+
+import pytest
+
+from keras_videofusion import benchmark
+from keras_videofusion.benchmark import (
+    benchmark_network,
+    benchmark_pipeline,
+    bottleneck,
+)
+from keras_videofusion.data.catalog import Catalog, Video
+from keras_videofusion.data.clips import ClipSpec
+
+SPEC = ClipSpec(10, resize=("square", 40), size=32)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by a second whenever it is looked at."""
+    seconds = iter(range(1000))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+
+
+@pytest.mark.parametrize("task", ["infer", "train"])
+def test_networks_are_measured_in_clips(task, clock):
+    row = benchmark_network(
+        "single_frame",
+        batch=2,
+        steps=3,
+        task=task,
+        width=0.05,
+        classes=4,
+        input_shape=(1, 89, 89, 3),
+    )
+
+    assert row["name"] == "single_frame"
+    assert row["task"] == task
+    assert row["clips_per_second"] == 6
+    assert row["batch"] == 2
+    assert row["parameters"] > 0
+    assert isinstance(row["device"], str)
+
+
+def test_the_pipeline_is_measured_in_clips(shapes, clock):
+    row = benchmark_pipeline(shapes, SPEC, batch=7, steps=2)
+
+    # 28 videos: four whole batches an epoch, so none is ragged.
+    assert len(shapes) == 28
+    assert row == {
+        "name": "pipeline",
+        "task": "read",
+        "clips_per_second": 14,
+        "batch": 7,
+        "videos": 28,
+        "skipped": 0,
+    }
+
+
+def test_broken_videos_are_counted(shapes, clock, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    whole = Video(shapes.file(shapes[0]), shapes[0].labels)
+    broken = Video("broken.mp4", shapes[0].labels)
+    catalog = Catalog((whole, broken), shapes.classes, str(tmp_path))
+
+    row = benchmark_pipeline(catalog, SPEC, batch=2, steps=2)
+
+    assert row["videos"] == 2
+    assert row["skipped"] == 1
+
+
+def test_the_slower_one_is_the_bottleneck():
+    network = {"name": "c3d", "task": "train", "clips_per_second": 20.0}
+
+    slow = bottleneck(network, {"clips_per_second": 5.0})
+    fast = bottleneck(network, {"clips_per_second": 50.0})
+
+    assert "the pipeline is the bottleneck" in slow
+    assert "the network is the bottleneck" in fast
+    for sentence in (slow, fast):
+        assert sentence.startswith("c3d, training")
+        assert "20.0" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("task", {"task": "sleep"}),
+        ("batch", {"batch": 0}),
+        ("steps", {"steps": 0}),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(name, values):
+    with pytest.raises(ValueError, match=rf"`{name}` must be.*Received"):
+        benchmark_network("single_frame", **values)
+
+
+def test_importing_the_benchmark_is_light():
+    assert not hasattr(benchmark, "keras")
+    assert not hasattr(benchmark, "tf")
