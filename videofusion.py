@@ -5,6 +5,7 @@ takes seconds. The flags need none of that: the package is found but not yet
 run, the arguments are read, and only then its `__init__` is executed.
 """
 
+import functools
 import importlib.util
 import sys
 
@@ -18,19 +19,20 @@ def main(argv=None):
     Returns:
         Exit status: 0 success, 1 the work failed, 2 the call was wrong.
     """
-    loaded = "keras_videofusion" in sys.modules
-    if not loaded:
+    begin = None
+    if "keras_videofusion" not in sys.modules:
         spec = importlib.util.find_spec("keras_videofusion")
         if spec is None or spec.loader is None:
             raise ImportError("pip install keras-videofusion")
         package = importlib.util.module_from_spec(spec)
         sys.modules["keras_videofusion"] = package
+        begin = functools.partial(spec.loader.exec_module, package)
     from keras_videofusion import cli
 
     arguments = cli.parse(argv)
-    if not loaded:
+    if begin:
         cli.quiet()
-        spec.loader.exec_module(package)
+        begin()
     return cli.run(arguments)
 
 

@@ -50,9 +50,8 @@ def main():
     spread = means.std(ddof=1) if len(means) > 1 else float("nan")
     print(f"per seed: {', '.join(f'{mean:.1%}' for mean in means)}")
     print(f"video Hit@1 {means.mean():.1%} +- {spread:.1%} over seeds")
-    print(
-        f"over all {table.size} runs: standard deviation {table.std(ddof=1):.1%}"
-    )
+    spread = table.std(ddof=1)
+    print(f"over all {table.size} runs: standard deviation {spread:.1%}")
 
 
 def verb(*words):

@@ -22,9 +22,6 @@ from keras_videofusion import applications
 from keras_videofusion.applications import MODELS
 from keras_videofusion.layers import Framewise
 
-# Keras saves TensorFlow's variables by a call that NumPy 2 is to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
-
 EXPECTED = Path(__file__).parent / "expected"
 
 every_network = pytest.mark.parametrize("name", MODELS)

@@ -17,9 +17,6 @@ from keras_videofusion.layers import (
     StackFrames,
 )
 
-# Keras saves TensorFlow's variables by a call that NumPy 2 is to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
-
 HALVES = ("mixed_bfloat16", "mixed_float16")
 
 

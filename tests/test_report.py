@@ -317,8 +317,6 @@ def test_runs_on_other_videos_have_galleries_of_their_own(
     assert len(table_rows(tmp_path / "out" / "report.md")) == 4
 
 
-# Keras 3.15 saves through an `__array__` that NumPy 2 wants otherwise.
-@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 def test_filters_of_the_first_layer_are_shown(shapes, undrawn, tmp_path):
     keras = pytest.importorskip("keras")
     from keras_videofusion.layers import Framewise, StackFrames

@@ -141,6 +141,25 @@ def test_decode_equals_a_slow_decoding_of_everything(drawn):
     assert abs(difference).max() <= 2
 
 
+@pytest.mark.parametrize(
+    "options", [{"x264-params": "intra-refresh=1"}, OPEN, {}]
+)
+def test_frames_do_not_depend_on_where_decoding_began(options, tmp_path):
+    path = str(tmp_path / "wide.mp4")
+    with av.open(path, "w") as file:
+        stream = file.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 384, 192, "yuv420p"
+        stream.gop_size = 12
+        for number in range(60):
+            pixels = numbered.picture(number).repeat(3, 0).repeat(3, 1)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        file.mux(stream.encode())
+    whole = decode(path, np.arange(60))
+
+    for number in range(60):
+        np.testing.assert_array_equal(decode(path, [number])[0], whole[number])
+
+
 def test_decode_reads_no_more_than_the_groups_it_needs(drawn, monkeypatch):
     path = drawn("h264.mp4")
     timeline(path)
