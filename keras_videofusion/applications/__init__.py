@@ -79,6 +79,7 @@ Entry = namedtuple("Entry", ["builder", "spec"])
 
 # The paper's clips: central square at 200, crops of 170, or of 178 = 2 * 89
 # for the networks that cut them into streams.
+SIDE = (178, 178)
 ONE, TEN, TWO = ClipSpec(1), ClipSpec(10), ClipSpec(2, step=15)
 ONE_178, TEN_178, TWO_178 = (
     replace(c, size=(178, 178)) for c in (ONE, TEN, TWO)
