@@ -10,6 +10,7 @@ from keras_videofusion.data.augmentation import (
     CenterClipCrop,
     crop,
     flip,
+    random_colour,
     random_crop,
     random_crop_flip,
     RandomClipCrop,
@@ -294,3 +295,18 @@ def test_layers_refuse_a_size_that_is_none(size):
 def test_flips_refuse_a_rate_out_of_range(rate):
     with pytest.raises(ValueError, match=r"`rate` must be in \[0, 1\]"):
         RandomClipFlip(rate)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_colours_change_alike_in_all_frames(strength):
+    clip = np.random.default_rng(1).integers(0, 256, (3, 4, 5, 3), np.uint8)
+    found = random_colour(clip, strength, np.random.default_rng(2))
+    draws = np.random.default_rng(2)
+    gain = draws.uniform(1 - strength, 1 + strength, 3)
+    shift = draws.uniform(-80 * strength, 80 * strength, 3)
+    for index in np.ndindex(clip.shape):
+        c = index[-1]
+        value = 117 + gain[c] * (float(clip[index]) - 117) + shift[c]
+        assert found[index] == min(255, max(0, round(value)))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, clip) == (strength == 0)

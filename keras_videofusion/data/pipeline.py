@@ -15,7 +15,11 @@ from functools import lru_cache
 import numpy as np
 import tensorflow as tf
 
-from keras_videofusion.data.augmentation import center_crop, random_crop_flip
+from keras_videofusion.data.augmentation import (
+    center_crop,
+    random_colour,
+    random_crop_flip,
+)
 from keras_videofusion.data.catalog import Catalog
 from keras_videofusion.data.clips import ClipSpec
 from keras_videofusion.data.video import read_clips, VideoError
@@ -70,6 +74,7 @@ class Reader:
         augment: Whether crops and flips are drawn; else the centre.
         on_error: `"skip"` or `"raise"`.
         on_skip: Function of (path, reason), called once per broken file.
+        jitter: Float, strength of `random_colour` where `augment`.
 
     Raises:
         ValueError: If the catalog is empty or an argument out of range.
@@ -86,6 +91,7 @@ class Reader:
         augment: bool,
         on_error: str,
         on_skip: Callable[[str, str], None] | None,
+        jitter: float = 0.0,
     ):
         if not len(catalog):
             raise ValueError("`catalog` has no videos.")
@@ -107,6 +113,7 @@ class Reader:
         self.augment = augment
         self.on_error = on_error
         self.on_skip = on_skip
+        self.jitter = jitter
         # Two epochs meet in the pipeline where one ends.
         self.order = lru_cache(maxsize=2)(self._order)
         self._told: set[str] = set()
@@ -170,7 +177,10 @@ class Reader:
             only=0 if self.sampler == "random" else number,
         )
         if self.augment:
-            return random_crop_flip(clips[0], self.spec.size, generator)
+            clip = random_crop_flip(clips[0], self.spec.size, generator)
+            if self.jitter:
+                clip = random_colour(clip, self.jitter, generator)
+            return clip
         return center_crop(clips[0], self.spec.size)
 
     def _tell(self, error):
@@ -252,6 +262,7 @@ def training_clips(
     on_error: str = "skip",
     on_skip: Callable[[str, str], None] | None = None,
     sampler: str = "random",
+    jitter: float = 0.0,
 ) -> tf.data.Dataset:
     """Clips to learn from, without end; an epoch has `steps(...)` batches.
 
@@ -277,7 +288,7 @@ def training_clips(
     """
     reader = Reader(
         catalog, spec, sampler, clips_per_video, seed, True, augment,
-        on_error, on_skip,
+        on_error, on_skip, jitter,
     )  # fmt: skip
     epochs = tf.data.Dataset.counter(first_epoch)
     return reader.dataset(batch, epochs, catalog.targets)

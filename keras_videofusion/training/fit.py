@@ -133,6 +133,7 @@ def train(
         first_epoch=state["epoch"] if state else 0,
         augment=recipe.augment,
         sampler=recipe.sampler,
+        jitter=recipe.jitter,
         on_error=on_error,
         on_skip=skip,
     )
