@@ -278,6 +278,8 @@ def training_clips(
             epoch's order; `"raise"`: it ends the stream.
         on_skip: Function of (path, reason), called once per broken file.
         sampler: Where clips begin: `"random"`, `"uniform"` or `"centre"`.
+        jitter: Float, strength of
+            `keras_videofusion.data.augmentation.random_colour`; 0: none.
 
     Returns:
         `tf.data.Dataset` of uint8 `(batch, time, height, width, 3)` and
