@@ -7,6 +7,7 @@ them.
 from keras_videofusion import applications, layers
 from keras_videofusion.data.augmentation import (
     CenterClipCrop,
+    ClipPasses,
     RandomClipCrop,
     RandomClipFlip,
 )
@@ -15,6 +16,7 @@ from keras_videofusion.version import __version__
 
 __all__ = [
     "CenterClipCrop",
+    "ClipPasses",
     "ClipSpec",
     "RandomClipCrop",
     "RandomClipFlip",

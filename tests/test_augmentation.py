@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_videofusion.data.augmentation import (
     center_crop,
     CenterClipCrop,
+    ClipPasses,
     crop,
     flip,
     random_colour,
@@ -310,3 +311,32 @@ def test_colours_change_alike_in_all_frames(strength):
         assert found[index] == min(255, max(0, round(value)))
     assert found.dtype == np.uint8
     assert np.array_equal(found, clip) == (strength == 0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_passes_layer_gives_the_functions_views(training):
+    clips = np.stack([numbered(2, 9, 12, 3)] * 6)
+    views = np.asarray(ClipPasses(SIZE, seed=3)(clips, training=training))
+    assert views.shape == (6, 4, 2, *SIZE, 3)
+    for clip, four in zip(clips, views, strict=True):
+        np.testing.assert_array_equal(four[0], center_crop(clip, SIZE))
+        np.testing.assert_array_equal(four[1], flip(four[0]))
+        np.testing.assert_array_equal(four[3], flip(four[2]))
+        windows = [
+            crop(clip, top, left, SIZE)
+            for top in range(9 - SIZE[0] + 1)
+            for left in range(12 - SIZE[1] + 1)
+        ]
+        assert any(np.array_equal(four[2], window) for window in windows)
+    assert len({four[2].tobytes() for four in views}) > 1
+
+
+def test_the_passes_layer_takes_one_clip_and_comes_back(tmp_path):
+    clip = keras.Input((2, 9, 12, 3), dtype="uint8")
+    model = keras.Model(clip, ClipPasses(SIZE)(clip))
+    assert model.output_shape == (None, 4, 2, *SIZE, 3)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert again.output_shape == model.output_shape
+    one = ClipPasses(SIZE)(numbered(2, 9, 12, 3))
+    assert tuple(one.shape) == (4, 2, *SIZE, 3)

@@ -349,3 +349,40 @@ class RandomClipFlip(ClipLayer):
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@register
+class ClipPasses(RandomClipCrop):
+    """The four views of every clip that are averaged at test.
+
+    The centre and one random window, each as it is and mirrored, in training
+    and out of it.
+
+    Args:
+        size: Integer or `(height, width)`, pixels.
+        seed: Integer or None.
+        **kwargs: As for every layer.
+
+    Raises:
+        ValueError: If the size is wrong or exceeds the frame.
+
+    Input shape:
+        `(time, height, width, channels)` or a batch of such, of any dtype.
+
+    Output shape:
+        `(4, time, size[0], size[1], channels)`, or a batch of such.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 4.1.
+    """
+
+    def compute_output_shape(self, input_shape):
+        shape = super().compute_output_shape(input_shape)
+        return (*shape[:-4], 4, *shape[-4:])
+
+    def call(self, inputs, training=False):
+        views = self._centre(inputs), super().call(inputs, training=True)
+        return ops.stack(
+            [v for view in views for v in (view, ops.flip(view, axis=-2))],
+            axis=-5,
+        )
