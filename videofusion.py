@@ -31,8 +31,12 @@ def main(argv=None):
 
     arguments = cli.parse(argv)
     if begin:
-        cli.quiet()
-        begin()
+        with cli.quiet():
+            begin()
+            import tensorflow
+
+            # The search for graphics cards is noted too.
+            tensorflow.config.list_physical_devices()
     return cli.run(arguments)
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from keras_videofusion.training.recipe import Recipe, RECIPES
@@ -95,10 +96,26 @@ def run(arguments):
         return _failed(error, 1)
 
 
+@contextmanager
 def quiet():
-    """Keeps TensorFlow's start-up notes off the terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    """Keeps TensorFlow's start-up notes off the terminal.
+
+    They are written by its libraries while these load, past every setting;
+    so for that while nothing reaches standard error. An exception does.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.get("KVF_TRACEBACK"):
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _failed(error, status):
