@@ -266,6 +266,17 @@ def test_training_without_training_rows_is_refused(shapes, tmp_path):
         fit.train(SMALL, shapes.where("test"), tmp_path / "r", say=quiet)
 
 
+def test_one_class_is_refused(tmp_path):
+    alone = grouped(classes=("a",))
+    with pytest.raises(ValueError, match="two classes or more"):
+        fit.train(SMALL, fit.split(alone), tmp_path / "r", say=quiet)
+
+
+def test_a_folder_without_a_run_is_no_model(tmp_path):
+    with pytest.raises(RunError, match="holds no run"):
+        open_model(tmp_path)
+
+
 def test_adam_and_smoothing_and_clipping_train(catalog, tmp_path):
     recipe = dataclasses.replace(
         SMALL, optimizer="adam", label_smoothing=0.1, clip_norm=1.0, epochs=1

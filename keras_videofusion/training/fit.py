@@ -84,6 +84,11 @@ def train(
             "`catalog` has no rows to train on: their split must be 'train'. "
             f"Received: splits={sorted({str(v.split) for v in catalog})}"
         )
+    if len(catalog.classes) < 2:
+        raise ValueError(
+            "`catalog` must have two classes or more to tell apart. "
+            f"Received: classes={catalog.classes}"
+        )
     state = None
     if resume and run.exists:
         _same(run.recipe, recipe)

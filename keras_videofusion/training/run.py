@@ -265,6 +265,11 @@ def open_model(text):
     path = Path(text)
     if path.is_dir():
         run = Run(path)
+        if not run.exists:
+            raise RunError(
+                "MODEL must be a run's folder, a .keras file, or name:weights."
+                f" Received: {text}, a folder that holds no run"
+            )
         return Opened(run.model(), run.spec, run.classes, run)
     if path.is_file():
         if path.suffix != ".keras":
