@@ -86,7 +86,9 @@ def _matrix(model, dense, name, columns):
     value = parameter(name, "kernel", dense.kernel.shape[::-1])
     for layer in model.layers:
         if isinstance(layer, layers.Flatten) and layer.output is dense.input:
-            axes = "thwc"[-(len(layer.input.shape) - 1) :]
+            merged = any(x.name == "merge" for x in model.layers)
+            axes = "hwtc" if merged else "thwc"
+            axes = axes[-(len(layer.input.shape) - 1) :]
             sizes = dict(zip(axes, layer.input.shape[1:], strict=True))
             value = value.reshape(-1, *(sizes[axis] for axis in columns))
             order = [1 + columns.index(axis) for axis in axes]

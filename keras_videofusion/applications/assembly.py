@@ -97,6 +97,10 @@ def assemble(  # noqa: D417 (the builders' own are told once, for all)
     x = body(x, making)
     if include_top:
         # fc6 reads frame after frame, and each by row, column and channel.
+        if x.shape[1] > 1:
+            # fc6 reads the frames' channels side by side at every point, as
+            # it reads the streams': columns (height, width, frame, channel).
+            x = layers.Permute((2, 3, 1, 4), name="merge")(x)
         x = layers.Flatten(name="flatten")(x)
         x = stack(x, top, making, first=6)
         _check_activation(classifier_activation, weights)
