@@ -324,7 +324,7 @@ def _train_flags(verbs):
         type=float,
         default=0.1,
         help="share of all groups that chooses the best epoch where no row "
-        "is marked validation; 0: the last epoch is kept (default: 0.1)",
+        "is marked validation; 0: training loss chooses (default: 0.1)",
     )
     parser.add_argument(
         "--fold",
