@@ -4,7 +4,7 @@
         [--clips 10] [--recipe NAME] [any flag of `videofusion train`]
 
 Each fold holds out consecutive groups; nothing of it is seen in training, not
-even to choose the epoch: the lowest training loss does. A run
+even to choose the epoch: the lowest training loss does. A finished run is
 not trained again, so the script goes on where it was stopped.
 """
 
