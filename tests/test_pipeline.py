@@ -348,3 +348,29 @@ def test_memory_does_not_grow(learned):
         next(batches)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert after - before < 20_000  # kilobytes, over 2,000 clips
+
+
+def test_a_program_may_end_while_clips_are_being_read(shapes_folder):
+    """Without the readers being told, the interpreter never comes down."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    code = (
+        "import sys\n"
+        "from keras_videofusion.data.catalog import open_catalog\n"
+        "from keras_videofusion.data.clips import ClipSpec\n"
+        "from keras_videofusion.data.pipeline import training_clips\n"
+        "catalog = open_catalog(sys.argv[1])\n"
+        "clips = iter(training_clips(catalog, ClipSpec(10), 64,"
+        " clips_per_video=8))\n"
+        "next(clips)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(shapes_folder)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0

@@ -30,7 +30,8 @@ class Making:
     order one and lets every later layer halve what it is given. Measured on
     UT-Interaction, slow fusion at width 0.25, the paper's SGD (rate 1e-3,
     momentum 0.9, decay 5e-4, batch 32), mean loss of each 6 of 48 steps (of
-    each 4 of 32 for those of Keras; chance is ln 6 = 1.79):
+    each 4 of 32 for the other three; chance is ln 6 = 1.79), by
+    `benchmarks/initializers.py`:
 
         halving         1.79 1.79 1.79 1.78 1.77 1.76 1.74 1.70
         glorot_uniform  6.42 3.46 1.90 1.86 1.84 1.82 1.77 1.74
