@@ -157,6 +157,23 @@ def test_clips_of_the_families_span_what_their_streams_need(
     assert spec.flow_offsets.shape == fields
 
 
+@pytest.mark.parametrize(
+    ("streams", "shapes"),
+    [
+        (("rgb",), {"rgb": (10, 96, 112, 3)}),
+        (("flow",), {"flow": (20, 96, 112, 2)}),
+        (("rgb", "flow"), {"rgb": (10, 96, 112, 3), "flow": (20, 96, 112, 2)}),
+    ],
+    ids=str,
+)
+def test_shapes_count_all_chunks_of_the_streams(streams, shapes):
+    flow = 4 if "flow" in streams else None
+    spec = ClipSpec(
+        2, size=(96, 112), streams=streams, flow=flow, chunks=5, spacing=3
+    )
+    assert spec.shapes == shapes
+
+
 def test_flow_is_centred_on_its_frames():
     spec = ClipSpec(1, streams=("rgb", "flow"), flow=10, chunks=2, spacing=10)
 

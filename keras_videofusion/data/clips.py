@@ -154,6 +154,18 @@ class ClipSpec:
         return int(max(frames.max(), fields.max(initial=0))) + 1
 
     @property
+    def shapes(self):
+        """Shapes of a cropped clip, by stream.
+
+        Dict of `"rgb"`: `(time, height, width, 3)` and `"flow"`:
+        `(chunks * flow, height, width, 2)`, as far as the clip has them.
+        """
+        shapes = {"rgb": (self.time, *self.size, 3)}
+        if self.flow is not None:
+            shapes["flow"] = (self.chunks * self.flow, *self.size, 2)
+        return {stream: shapes[stream] for stream in self.streams}
+
+    @property
     def _resized(self):
         """Least height and width of a resized frame; None if not valid."""
         kind, *rest = self.resize or (None,)
