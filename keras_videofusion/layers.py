@@ -4,6 +4,7 @@ All speak `keras.ops` only, so that they run on every backend.
 """
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 register = keras.saving.register_keras_serializable(package="keras_videofusion")
@@ -83,6 +84,44 @@ class StackFrames(layers.Layer):
             "extent": self.extent,
             "step": self.step,
         }
+
+
+@register
+class GroupedConv2D(layers.Conv2D):
+    """A convolution of groups of channels that do not see one another.
+
+    The same as `keras.layers.Conv2D(groups=...)`, weights included, as one
+    convolution per group: on a processor TensorFlow would compile the grouped
+    one anew for every shape.
+
+    Args:
+        *args: As for `keras.layers.Conv2D`.
+        **kwargs: As for `keras.layers.Conv2D`.
+
+    Reference:
+        Krizhevsky et al., NIPS 2012, section 3.5.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        parts = zip(
+            ops.split(inputs, self.groups, axis=-1),
+            ops.split(kernel, self.groups, axis=-1),
+            strict=True,
+        )
+        return ops.concatenate(
+            [
+                ops.conv(
+                    x,
+                    filters,
+                    list(self.strides),
+                    self.padding,
+                    "channels_last",
+                    self.dilation_rate,
+                )
+                for x, filters in parts
+            ],
+            axis=-1,
+        )
 
 
 @register
@@ -205,40 +244,297 @@ class LocalResponseNormalization(layers.Layer):
 
 
 @register
-class Shift(layers.Layer):
-    """Adds a constant: `Shift(-117)` centres raw pixels about zero.
+class Standardization(layers.Layer):
+    """Brings pixels, or flow, to the range that a network is made for.
 
-    The sum is taken in float32: bfloat16 keeps 8 bits, which hold a pixel of
+    `y = (x - mean) / deviation`, after x was clipped to `-limit .. limit`.
+    The arithmetic is float32: bfloat16 keeps 8 bits, which hold a pixel of
     200 but not one of 200.5, as resized pixels are.
 
     Args:
-        offset: Float.
+        mean: Float, or one per channel.
+        deviation: Float, or one per channel, not 0.
+        limit: Float, or None: nothing is clipped.
+
+    Raises:
+        ValueError: If a value is out of range.
 
     Input shape:
-        Any.
+        `(..., channels)`.
 
     Output shape:
         As the input.
 
     Reference:
-        Karpathy et al., CVPR 2014, section 3.3 (117, unscaled).
+        Karpathy et al., CVPR 2014, section 3.3 (117, unscaled); Carreira &
+        Zisserman, CVPR 2017, section 2.4 (flow: 20 pixels, then to -1 .. 1).
     """
 
-    def __init__(self, offset, **kwargs):
+    def __init__(self, mean=0.0, deviation=1.0, limit=None, **kwargs):
         # Else a half policy rounds pixels before they reach the sum.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
-        self.offset = offset
+        self.mean = _plain(mean)
+        self.deviation = _plain(deviation)
+        self.limit = limit
+        if 0 in (self.deviation if _several(deviation) else [deviation]):
+            raise ValueError(
+                "`deviation` must not be 0. "
+                f"Received: deviation={self.deviation!r}"
+            )
+        if limit is not None and not limit > 0:
+            raise ValueError(
+                "`limit` must be more than 0, or None. "
+                f"Received: limit={limit!r}"
+            )
+
+    def build(self, input_shape):
+        for name in ("mean", "deviation"):
+            value = getattr(self, name)
+            if _several(value) and len(value) != input_shape[-1]:
+                raise ValueError(
+                    f"`{name}` must have one value per channel. Received: "
+                    f"{name}={value}, for {input_shape[-1]} channels"
+                )
 
     def call(self, inputs):
-        shifted = ops.cast(inputs, "float32") + self.offset
-        return ops.cast(shifted, self.compute_dtype)
+        x = ops.cast(inputs, "float32")
+        if self.limit is not None:
+            x = ops.clip(x, -self.limit, self.limit)
+        mean = ops.convert_to_tensor(self.mean, "float32")
+        deviation = ops.convert_to_tensor(self.deviation, "float32")
+        return ops.cast((x - mean) / deviation, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "offset": self.offset}
+        return {
+            **super().get_config(),
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "limit": self.limit,
+        }
+
+
+def _several(value):
+    return isinstance(value, list | tuple)
+
+
+def _plain(value):
+    return list(value) if _several(value) else value
+
+
+@register
+class FieldCentering(layers.Layer):
+    """Takes the mean displacement out of every flow field.
+
+    What the camera's own motion adds to a field is much the same everywhere.
+
+    Args:
+        **kwargs: As for every layer.
+
+    Input shape:
+        `(batch, time, height, width, channels)`.
+
+    Output shape:
+        As the input.
+
+    Reference:
+        Simonyan & Zisserman, NIPS 2014, section 3.1, "Mean flow subtraction".
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        x = x - ops.mean(x, axis=(2, 3), keepdims=True)
+        return ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        _clip_rank(input_shape, "FieldCentering")
+        return input_shape
+
+
+@register
+class FlowImage(layers.Layer):
+    """Shows every flow field as a picture: x, y and length of displacement.
+
+    All three are multiplied by 16 and clipped to `-128 .. 127`: what an image
+    of bytes about 128 holds, less the 128.
+
+    Args:
+        **kwargs: As for every layer.
+
+    Input shape:
+        `(batch, time, height, width, 2)`, pixels per frame.
+
+    Output shape:
+        `(batch, time, height, width, 3)`.
+
+    Reference:
+        Donahue et al., CVPR 2015, section 4.1. (The factor 16 is not in the
+        paper; it is our choice.)
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        length = ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
+        x = ops.clip(16.0 * ops.concatenate([x, length], axis=-1), -128, 127)
+        return ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        _clip_rank(input_shape, "FlowImage")
+        return (*input_shape[:-1], 3)
+
+
+@register
+class SelfGating(layers.Layer):
+    """Weighs every channel by what all channels say of the whole clip.
+
+    `y = x * sigmoid(W mean(x))`, the mean over time, height and width.
+
+    Args:
+        use_bias: Whether a bias is added to `W mean(x)`.
+        kernel_initializer: Keras initializer or its name.
+
+    Input shape:
+        `(batch, time, height, width, channels)`.
+
+    Output shape:
+        As the input.
+
+    Reference:
+        Xie et al., ECCV 2018, section 4.5 ("feature gating").
+    """
+
+    def __init__(
+        self, use_bias=False, kernel_initializer="glorot_uniform", **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        _clip_rank(input_shape, "SelfGating")
+        channels = input_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(channels, channels),
+            initializer=self.kernel_initializer,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=(channels,), initializer="zeros"
+            )
+
+    def call(self, inputs):
+        mean = ops.mean(inputs, axis=(1, 2, 3), keepdims=True)
+        gate = ops.matmul(mean, self.kernel)
+        if self.use_bias:
+            gate = gate + self.bias
+        return inputs * ops.sigmoid(gate)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+        }
+
+
+@register
+class Blend(layers.Layer):
+    """The weighted sum of several tensors of one shape: two-stream fusion.
+
+    Args:
+        shares: Sequence of floats, one per tensor.
+
+    Input shape:
+        List of tensors of one shape.
+
+    Output shape:
+        As one of them.
+
+    Reference:
+        Simonyan & Zisserman, NIPS 2014, section 5 (averaged scores).
+    """
+
+    def __init__(self, shares, **kwargs):
+        super().__init__(**kwargs)
+        self.shares = [float(share) for share in shares]
+
+    def call(self, inputs):
+        if len(inputs) != len(self.shares):
+            raise ValueError(
+                f"Blend takes {len(self.shares)} tensors, one per share. "
+                f"Received: {len(inputs)} tensors"
+            )
+        pairs = zip(self.shares, inputs, strict=True)
+        return sum(share * x for share, x in pairs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {**super().get_config(), "shares": self.shares}
+
+
+@register
+class IdentityKernel(keras.initializers.Initializer):
+    """Starts a convolution as a weighted sum of channels, smoothed in place.
+
+    Output channel i is `shares[0]` times input channel i, plus `shares[1]`
+    times input channel `filters + i`, and so on; each is spread over the taps
+    of the kernel by a Gaussian that sums to 1, or, if `deviation` is 0, sits
+    in the middle tap.
+
+    Args:
+        shares: Sequence of floats.
+        deviation: Float, taps.
+
+    Reference:
+        Feichtenhofer et al., CVPR 2016, section 3.3; Xie et al., ECCV 2018
+        (the authors' temporal convolutions start as the identity).
+    """
+
+    def __init__(self, shares=(1.0,), deviation=0.0):
+        self.shares = [float(share) for share in shares]
+        self.deviation = float(deviation)
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        *taps, channels, filters = shape
+        spread = np.ones(())
+        for length in taps:
+            place = np.arange(length) - (length - 1) // 2
+            if self.deviation:
+                along = np.exp(-(place**2) / (2 * self.deviation**2))
+            else:
+                along = (place == 0).astype(float)
+            spread = spread[..., None] * (along / along.sum())
+        mix = np.zeros((channels, filters))
+        for part, share in enumerate(self.shares):
+            rows = np.arange(
+                part * filters, min((part + 1) * filters, channels)
+            )
+            mix[rows, rows - part * filters] = share
+        kernel = spread[..., None, None] * mix
+        return ops.convert_to_tensor(kernel, dtype or keras.config.floatx())
+
+    def get_config(self):
+        return {"shares": self.shares, "deviation": self.deviation}
 
 
 @register

@@ -13,8 +13,8 @@ from keras_videofusion.layers import (
     FoveaCrop,
     Framewise,
     LocalResponseNormalization,
-    Shift,
     StackFrames,
+    Standardization,
 )
 
 HALVES = ("mixed_bfloat16", "mixed_float16")
@@ -264,13 +264,13 @@ def test_lrn_names_the_argument_that_is_wrong(argument, value):
         LocalResponseNormalization(**{argument: value})
 
 
-# Shift, FoveaCrop, ContextHalf
+# Standardization, FoveaCrop, ContextHalf
 
 
 @pytest.mark.parametrize("policy", ["float32", *HALVES])
-def test_shift_rounds_only_its_answer(policy):
+def test_standardization_rounds_only_its_answer(policy):
     pixels = np.arange(0, 256, 0.125, dtype="float32").reshape(1, 1, 32, 64, 1)
-    layer = Shift(-117.0, dtype=policy)
+    layer = Standardization(117.0, dtype=policy)
 
     y = layer(pixels)
 
@@ -278,8 +278,8 @@ def test_shift_rounds_only_its_answer(policy):
     np.testing.assert_array_equal(double(y), double(expected))
 
 
-def test_shift_takes_bytes():
-    y = Shift(-117.0)(np.array([[0, 117, 255]], "uint8"))
+def test_standardization_takes_bytes():
+    y = Standardization(117.0)(np.array([[0, 117, 255]], "uint8"))
 
     np.testing.assert_array_equal(y, [[-117, 0, 138]])
 
@@ -344,7 +344,7 @@ MAKERS = {
     "LocalResponseNormalization": lambda **kw: LocalResponseNormalization(
         1.0, 3, 1e-3, 0.75, **kw
     ),
-    "Shift": lambda **kw: Shift(-117.0, **kw),
+    "Standardization": lambda **kw: Standardization(117.0, **kw),
     "FoveaCrop": FoveaCrop,
     "ContextHalf": ContextHalf,
 }

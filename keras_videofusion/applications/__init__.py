@@ -29,19 +29,31 @@ and by keyword alone:
 import fnmatch
 import gc
 from collections import namedtuple
-from dataclasses import replace
 from importlib import resources
 
 import numpy as np
 from keras import ops
 
+from keras_videofusion.applications import (
+    c3d,
+    cnn_lstm,
+    fused_two_stream,
+    fusion,
+    i3d,
+    two_stream,
+)
+from keras_videofusion.applications.assembly import clip_for
+from keras_videofusion.applications.c3d import C3D
+from keras_videofusion.applications.cnn_lstm import InceptionLSTM, LRCN
 from keras_videofusion.applications.costs import macs, parameters
+from keras_videofusion.applications.fused_two_stream import FusedTwoStream
 from keras_videofusion.applications.fusion import (
     EarlyFusion,
     LateFusion,
     SingleFrame,
     SlowFusion,
 )
+from keras_videofusion.applications.i3d import I3D, TwoStreamI3D
 from keras_videofusion.applications.multiresolution import (
     ContextSingleFrame,
     FoveaSingleFrame,
@@ -49,15 +61,39 @@ from keras_videofusion.applications.multiresolution import (
     MultiresLateFusion,
     MultiresSingleFrame,
     MultiresSlowFusion,
+    ONE_178,
+    TEN_178,
+    TWO_178,
+)
+from keras_videofusion.applications.s3d import (
+    BottomHeavyI3D,
+    I2D,
+    S3D,
+    S3DG,
+    TopHeavyI3D,
+    TwoStreamS3DG,
+)
+from keras_videofusion.applications.two_stream import (
+    SpatialStream,
+    TemporalStream,
+    TwoStream,
 )
 from keras_videofusion.applications.weights import WEIGHTS
-from keras_videofusion.data.clips import ClipSpec
 
 __all__ = [
+    "C3D",
+    "I2D",
+    "I3D",
+    "LRCN",
     "MODELS",
+    "S3D",
+    "S3DG",
+    "BottomHeavyI3D",
     "ContextSingleFrame",
     "EarlyFusion",
     "FoveaSingleFrame",
+    "FusedTwoStream",
+    "InceptionLSTM",
     "LateFusion",
     "MultiresEarlyFusion",
     "MultiresLateFusion",
@@ -65,6 +101,12 @@ __all__ = [
     "MultiresSlowFusion",
     "SingleFrame",
     "SlowFusion",
+    "SpatialStream",
+    "TemporalStream",
+    "TopHeavyI3D",
+    "TwoStream",
+    "TwoStreamI3D",
+    "TwoStreamS3DG",
     "clip_spec",
     "costs_table",
     "decode_predictions",
@@ -75,28 +117,44 @@ __all__ = [
     "preprocess_input",
 ]
 
-Entry = namedtuple("Entry", ["builder", "spec"])
-
-# The paper's clips: central square at 200, crops of 170, or of 178 = 2 * 89
-# for the networks that cut them into streams.
-SIDE = (178, 178)
-ONE, TEN, TWO = ClipSpec(1), ClipSpec(10), ClipSpec(2, step=15)
-ONE_178, TEN_178, TWO_178 = (
-    replace(c, size=(178, 178)) for c in (ONE, TEN, TWO)
+# Arguments are the builder's own that the name stands for; training, those
+# under which it is trained.
+Entry = namedtuple(
+    "Entry", ["builder", "spec", "arguments", "training"], defaults=({}, {})
 )
+
+FLOW, APART = {"modality": "flow"}, {"apart": True}
 
 # fmt: off
 MODELS = {
-    "single_frame":          Entry(SingleFrame, ONE),
-    "early_fusion":          Entry(EarlyFusion, TEN),
-    "late_fusion":           Entry(LateFusion, TWO),
-    "slow_fusion":           Entry(SlowFusion, TEN),
+    "single_frame":          Entry(SingleFrame, fusion.ONE),
+    "early_fusion":          Entry(EarlyFusion, fusion.TEN),
+    "late_fusion":           Entry(LateFusion, fusion.TWO),
+    "slow_fusion":           Entry(SlowFusion, fusion.TEN),
     "multires_single_frame": Entry(MultiresSingleFrame, ONE_178),
     "multires_early_fusion": Entry(MultiresEarlyFusion, TEN_178),
     "multires_late_fusion":  Entry(MultiresLateFusion, TWO_178),
     "multires_slow_fusion":  Entry(MultiresSlowFusion, TEN_178),
     "fovea_single_frame":    Entry(FoveaSingleFrame, ONE_178),
     "context_single_frame":  Entry(ContextSingleFrame, ONE_178),
+    "lrcn":                  Entry(LRCN, cnn_lstm.RGB, {}, APART),
+    "lrcn_flow":             Entry(LRCN, cnn_lstm.FLOW, FLOW, APART),
+    "inception_lstm":        Entry(InceptionLSTM, cnn_lstm.LONG, {}, APART),
+    "c3d":                   Entry(C3D, c3d.CLIP),
+    "spatial_stream":        Entry(SpatialStream, two_stream.RGB),
+    "temporal_stream":       Entry(TemporalStream, two_stream.FLOW),
+    "two_stream":            Entry(TwoStream, two_stream.BOTH),
+    "fused_two_stream":      Entry(FusedTwoStream, fused_two_stream.CLIP),
+    "i3d":                   Entry(I3D, i3d.RGB),
+    "i3d_flow":              Entry(I3D, i3d.FLOW, FLOW),
+    "two_stream_i3d":        Entry(TwoStreamI3D, i3d.BOTH),
+    "i2d":                   Entry(I2D, i3d.RGB),
+    "bottom_heavy_i3d":      Entry(BottomHeavyI3D, i3d.RGB),
+    "top_heavy_i3d":         Entry(TopHeavyI3D, i3d.RGB),
+    "s3d":                   Entry(S3D, i3d.RGB),
+    "s3dg":                  Entry(S3DG, i3d.RGB),
+    "s3dg_flow":             Entry(S3DG, i3d.FLOW, FLOW),
+    "two_stream_s3dg":       Entry(TwoStreamS3DG, i3d.BOTH),
 }
 # fmt: on
 
@@ -135,14 +193,17 @@ def get_model(name, **kwargs):
     Raises:
         ValueError: If the name is unknown or an argument wrong.
     """
-    return _entry(name).builder(**kwargs)
+    entry = _entry(name)
+    return entry.builder(**{"name": name, **entry.arguments, **kwargs})
 
 
-def clip_spec(name):
+def clip_spec(name, weights=None):
     """What the network of that name must be fed.
 
     Args:
         name: String of `list_models()`.
+        weights: The builder's argument: published weights may have been
+            trained on other clips than the paper's.
 
     Returns:
         `keras_videofusion.data.clips.ClipSpec`.
@@ -150,7 +211,7 @@ def clip_spec(name):
     Raises:
         ValueError: If the name is unknown.
     """
-    return _entry(name).spec
+    return clip_for(name, weights, _entry(name).spec)
 
 
 def costs_table():
@@ -161,16 +222,16 @@ def costs_table():
         parameters and multiply-adds at full width.
     """
     rows = []
-    for name, (builder, spec) in MODELS.items():
+    for name, entry in MODELS.items():
         gc.collect()  # a Keras model is a cycle; ten of these are 4 GB
-        model = builder(kernel_initializer="zeros")
+        model = get_model(name, kernel_initializer="zeros")
         rows.append(
             {
                 "name": name,
                 "parameters": parameters(model),
                 "macs": macs(model),
-                "frames": spec.time,
-                "size": list(spec.size),
+                "frames": entry.spec.time,
+                "size": list(entry.spec.size),
                 "weights": list(WEIGHTS.get(name, ())),
             }
         )

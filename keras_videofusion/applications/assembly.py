@@ -4,21 +4,51 @@ Checks come in the order of `keras.applications` and speak in its manner.
 """
 
 import warnings
+from dataclasses import replace
 
 import keras
 from keras import layers
 
 from keras_videofusion.applications import weights as weight_files
 from keras_videofusion.applications.notation import Making, stack
-from keras_videofusion.layers import Shift
+
+CHANNELS = {"rgb": (1, 3), "flow": (2,)}
+
+# The arguments of every builder.
+SHARED = (
+    "include_top",
+    "weights",
+    "input_tensor",
+    "input_shape",
+    "pooling",
+    "classes",
+    "classifier_activation",
+    "name",
+    "include_preprocessing",
+    "width",
+    "dropout",
+    "kernel_initializer",
+)
 
 
-def assemble(  # noqa: D417 (the builders' own are told once, for all)
+def shared(arguments):
+    """Those of a builder's arguments that all builders have.
+
+    Args:
+        arguments: Dict, the builder's `locals()`.
+
+    Returns:
+        Dict.
+    """
+    return {key: arguments[key] for key in SHARED}
+
+
+def assemble(
     network,
+    clip,
+    entrance,
     body,
     top,
-    frames,
-    side,
     least,
     include_top,
     weights,
@@ -32,21 +62,28 @@ def assemble(  # noqa: D417 (the builders' own are told once, for all)
     width,
     dropout,
     kernel_initializer,
+    any_time=False,
+    making=None,
 ):
-    """Builds a network of convolutions under fully connected layers.
+    """Builds a network: entrance, body, top.
 
-    The arguments after `least` are the builders' own: see
-    `keras_videofusion.applications`.
+    The arguments from `include_top` to `kernel_initializer` are the
+    builders': see `keras_videofusion.applications`.
 
     Args:
         network: String, the network's name in `applications.MODELS`.
+        clip: `ClipSpec` that tells the streams and the default shapes.
+        entrance: Function of (a stream's tensor, its name) to the same,
+            scaled as the network wants it.
         body: Function of (clip, `Making`) to the last feature map, of shape
-            `(batch, time, height, width, channels)`.
-        top: Tokens between the feature map and `predictions`; the first is
-            number 6.
-        frames: Integer, frames of a clip.
-        side: Integer, height and width of the default input.
-        least: Integer, smallest height and width.
+            `(batch, time, height, width, channels)`; of two streams it takes
+            a dict.
+        top: Function of (map, `Making`, classes, activation) to the scores;
+            its last layer is `predictions`.
+        least: Integer, smallest height and width, or a pair: smallest number
+            of frames too.
+        any_time: Whether a clip may have more or fewer frames than stated.
+        making: Dict, further fields of `Making`.
 
     Returns:
         A `keras.Model`.
@@ -54,15 +91,68 @@ def assemble(  # noqa: D417 (the builders' own are told once, for all)
     Raises:
         ValueError: If an argument is wrong; it is named.
     """
-    weight_files.check(network, weights)
+    check(
+        network,
+        include_top,
+        weights,
+        pooling,
+        classes,
+        classifier_activation,
+        width,
+        dropout,
+    )
+    clip = clip_for(network, weights, clip)
+    shapes = _input_shapes(
+        clip, input_tensor, input_shape, least, include_top, any_time
+    )
+    built = Making(width, dropout, kernel_initializer, **(making or {}))
+    inputs = _inputs(shapes, input_tensor)
+    x = inputs
+    if include_preprocessing:
+        x = {stream: entrance(x[stream], stream) for stream in x}
+    x = body(_bare(x), built)
+    if include_top:
+        x = top(x, built, classes, classifier_activation)
+    elif pooling == "avg":
+        x = layers.GlobalAveragePooling3D(name="avg_pool")(x)
+    elif pooling == "max":
+        x = layers.GlobalMaxPooling3D(name="max_pool")(x)
+    model = keras.Model(_sources(inputs, input_tensor), x, name=name)
+    weight_files.load(model, weights, network)
+    return model
+
+
+def check(
+    network,
+    include_top,
+    weights,
+    pooling,
+    classes,
+    classifier_activation,
+    width,
+    dropout,
+):
+    """Refuses arguments that no network takes.
+
+    Args:
+        network: String, the network's name in `applications.MODELS`.
+        include_top: As of every builder; so are the others.
+        weights: See there.
+        pooling: See there.
+        classes: See there.
+        classifier_activation: See there.
+        width: See there.
+        dropout: See there.
+
+    Raises:
+        ValueError: If one is wrong; it is named.
+    """
     if include_top and not (_whole(classes) and classes >= 1):
         raise ValueError(
             "`classes` must be an integer, 1 or more. "
             f"Received: classes={classes!r}"
         )
-    shape = _input_shape(
-        input_tensor, input_shape, frames, side, least, include_top
-    )
+    weight_files.check(network, weights, include_top, classes)
     if keras.config.image_data_format() == "channels_first":
         raise ValueError(
             "keras_videofusion works on channels-last data: set "
@@ -83,55 +173,139 @@ def assemble(  # noqa: D417 (the builders' own are told once, for all)
         raise ValueError(
             f"`dropout` must be in [0, 1). Received: dropout={dropout!r}"
         )
-    making = Making(width, dropout, kernel_initializer)
-
-    if input_tensor is None:
-        clip = layers.Input(shape=shape, dtype="float32", name="clip")
-    else:
-        clip = input_tensor
-    x = clip
-    if include_preprocessing:
-        # Raw pixels less the approximate mean of all pixels, unscaled:
-        # Karpathy et al. 2014, section 3.3.
-        x = Shift(-117.0, name="center")(x)
-    x = body(x, making)
     if include_top:
-        # fc6 reads frame after frame, and each by row, column and channel.
+        _check_activation(classifier_activation, weights)
+
+
+def settle(network, weights, defaults, given):
+    """A builder's own arguments, where published weights may ask for some.
+
+    Args:
+        network: String, the network's name in `applications.MODELS`.
+        weights: The builder's argument.
+        defaults: Dict, values where neither caller nor weights speak.
+        given: Dict, the caller's; None: not given.
+
+    Returns:
+        Dict with the keys of `defaults`.
+
+    Raises:
+        ValueError: If the caller asks for what the weights cannot be.
+    """
+    release = weight_files.release(network, weights)
+    needed = release.arguments if release else {}
+    for key, value in needed.items():
+        if given.get(key) not in (None, value):
+            raise ValueError(
+                f"weights={weights!r} need {key}={value!r}. "
+                f"Received: {key}={given[key]!r}"
+            )
+    told = {key: x for key, x in given.items() if x is not None}
+    return {**defaults, **told, **needed}
+
+
+def clip_for(network, weights, clip):
+    """The clip that a network is fed, as published weights were.
+
+    Args:
+        network: String, the network's name in `applications.MODELS`.
+        weights: The builder's argument.
+        clip: `ClipSpec` of the network without them.
+
+    Returns:
+        `ClipSpec`.
+    """
+    release = weight_files.release(network, weights)
+    return replace(clip, **release.clip) if release else clip
+
+
+def connected(tokens, first=6, authors=None):
+    """The top of a network of fully connected layers.
+
+    Args:
+        tokens: Tokens between the feature map and `predictions`.
+        first: Integer, number of the first.
+        authors: Dict, how the source starts `predictions`, or None.
+
+    Returns:
+        Function as `assemble` takes it for `top`.
+    """
+
+    def top(x, making, classes, activation):
         if x.shape[1] > 1:
             # fc6 reads the frames' channels side by side at every point, as
             # it reads the streams': columns (height, width, frame, channel).
             x = layers.Permute((2, 3, 1, 4), name="merge")(x)
         x = layers.Flatten(name="flatten")(x)
-        x = stack(x, top, making, first=6)
-        _check_activation(classifier_activation, weights)
-        x = layers.Dense(
-            classes,
-            activation=classifier_activation,
-            # A softmax in half precision loses small probabilities.
-            dtype="float32",
-            name="predictions",
-            **making.start("predictions", 0.005),
-        )(x)
-    elif pooling == "avg":
-        x = layers.GlobalAveragePooling3D(name="avg_pool")(x)
-    elif pooling == "max":
-        x = layers.GlobalMaxPooling3D(name="max_pool")(x)
-    if input_tensor is not None:
-        clip = keras.utils.get_source_inputs(input_tensor)
-        # A list of one would make Keras warn at each call with a tensor.
-        clip = clip[0] if len(clip) == 1 else clip
-    model = keras.Model(clip, x, name=name)
-    weight_files.load(model, weights)
-    return model
+        x = stack(x, tokens, making, first=first)
+        return predictions(x, making, classes, activation, authors)
+
+    return top
 
 
-def _input_shape(tensor, shape, frames, side, least, include_top):
-    """The input's shape, checked; time is the network's own."""
+def predictions(x, making, classes, activation, authors=None):
+    """The last fully connected layer.
+
+    Args:
+        x: Tensor of shape `(..., features)`.
+        making: `Making`.
+        classes: Integer.
+        activation: The builder's `classifier_activation`.
+        authors: Dict, how the source starts it, or None.
+
+    Returns:
+        Tensor of shape `(..., classes)`, float32.
+    """
+    return layers.Dense(
+        classes,
+        activation=activation,
+        # A softmax in half precision loses small probabilities.
+        dtype="float32",
+        name="predictions",
+        **making.start("predictions", 0.005, authors),
+    )(x)
+
+
+def _input_shapes(clip, tensor, shape, least, include_top, any_time):
+    """The input's shape by stream, checked."""
+    frames, side = least if isinstance(least, tuple) else (1, least)
     if tensor is not None:
         shape = _tensor_shape(tensor, shape)
     if shape is None:
-        free = side if include_top else None
-        return (frames, free, free, 3)
+        # Without a top nothing hangs on height and width, nor on time where
+        # the network does not hold it fast.
+        shapes = {
+            stream: (
+                own
+                if include_top
+                else (None if any_time else own[0], None, None, own[3])
+            )
+            for stream, own in clip.shapes.items()
+        }
+        return shapes
+    streams = tuple(clip.shapes)
+    given = shape if isinstance(shape, dict) else {streams[0]: shape}
+    if set(given) != set(streams):
+        raise ValueError(
+            "`input_shape` must be a dict with a shape per stream, "
+            f"{', '.join(streams)}. Received: input_shape={shape}"
+        )
+    return {
+        stream: _stream_shape(
+            stream,
+            given[stream],
+            clip.shapes[stream],
+            (frames, side),
+            include_top,
+            any_time,
+        )
+        for stream in streams
+    }
+
+
+def _stream_shape(stream, shape, own, least, include_top, any_time):
+    """The shape of one stream's input, checked."""
+    frames, side = least
     if not isinstance(shape, tuple | list) or len(shape) != 4:
         raise ValueError(
             "`input_shape` must be a tuple of four integers (time, height, "
@@ -139,30 +313,36 @@ def _input_shape(tensor, shape, frames, side, least, include_top):
         )
     shape = tuple(shape)
     time, height, width, channels = shape
-    if time != frames:
+    if not any_time and time != own[0]:
         raise ValueError(
-            f"`input_shape` must begin with {frames}, the frames of this "
+            f"`input_shape` must begin with {own[0]}, the frames of this "
             f"network's clip. Received: input_shape={shape}"
+        )
+    if time is not None and (not _whole(time) or time < frames):
+        raise ValueError(
+            f"`input_shape` must begin with {frames} or more, the frames of "
+            f"a clip. Received: input_shape={shape}"
         )
     if not _whole(channels) or channels < 1:
         raise ValueError(
             "`input_shape` must end with the number of channels. "
             f"Received: input_shape={shape}"
         )
-    if channels not in (1, 3):
+    if channels not in CHANNELS[stream]:
+        usual = " or ".join(map(str, CHANNELS[stream]))
         warnings.warn(
-            "This model usually expects 1 or 3 input channels. "
+            f"This model usually expects {usual} input channels. "
             f"However, it was passed an input_shape with {channels} input "
             "channels.",
-            stacklevel=4,  # the builder's caller
+            stacklevel=6,  # the builder's caller
         )
     known = [length for length in (height, width) if length is not None]
-    if any(not _whole(length) or length < least for length in known):
+    if any(not _whole(length) or length < side for length in known):
         raise ValueError(
-            f"Input size must be at least {least}x{least}. "
+            f"Input size must be at least {side}x{side}. "
             f"Received: input_shape={shape}"
         )
-    if include_top and len(known) < 2:
+    if include_top and None in (time, height, width):
         raise ValueError(
             "If `include_top` is True, you should specify a static "
             f"`input_shape`. Received: input_shape={shape}"
@@ -172,18 +352,64 @@ def _input_shape(tensor, shape, frames, side, least, include_top):
 
 def _tensor_shape(tensor, shape):
     """What `input_tensor` says of the shape; `input_shape` must agree."""
-    if not keras.utils.is_keras_tensor(tensor):
-        raise TypeError(
-            "`input_tensor` must be a Keras tensor, such as `keras.Input` "
-            f"returns. Received: input_tensor of {type(tensor)}"
-        )
-    own = tuple(tensor.shape[1:])
-    if shape is not None and tuple(shape) != own:
+    several = isinstance(tensor, dict)
+    for one in tensor.values() if several else (tensor,):
+        if not keras.utils.is_keras_tensor(one):
+            raise TypeError(
+                "`input_tensor` must be a Keras tensor, such as `keras.Input` "
+                f"returns. Received: input_tensor of {type(one)}"
+            )
+    if several:
+        own = {stream: tuple(one.shape[1:]) for stream, one in tensor.items()}
+        same = shape is None or dict(shape) == own
+    else:
+        own = tuple(tensor.shape[1:])
+        same = shape is None or tuple(shape) == own
+    if not same:
         raise ValueError(
             f"`input_shape` must be that of `input_tensor`, {own}, or None. "
-            f"Received: input_shape={tuple(shape)}"
+            f"Received: input_shape={shape}"
         )
     return own
+
+
+def _inputs(shapes, tensor):
+    """A tensor per stream."""
+    if tensor is not None:
+        return tensor if isinstance(tensor, dict) else {_only(shapes): tensor}
+    if len(shapes) == 1:
+        names = {_only(shapes): "clip"}
+    else:
+        names = {stream: stream for stream in shapes}
+    return {
+        stream: layers.Input(shape, dtype="float32", name=names[stream])
+        for stream, shape in shapes.items()
+    }
+
+
+def _sources(inputs, tensor):
+    """What a model of these tensors takes."""
+    if tensor is None:
+        return _bare(inputs)
+    found = {
+        stream: keras.utils.get_source_inputs(one)
+        for stream, one in inputs.items()
+    }
+    # A list of one would make Keras warn at each call with a tensor.
+    bare = {k: x[0] if len(x) == 1 else x for k, x in found.items()}
+    return _bare(bare)
+
+
+def _bare(by_stream):
+    """One stream is spoken of by itself, several by name."""
+    if len(by_stream) == 1:
+        return by_stream[_only(by_stream)]
+    return by_stream
+
+
+def _only(by_stream):
+    (stream,) = by_stream
+    return stream
 
 
 def _check_activation(activation, weights):

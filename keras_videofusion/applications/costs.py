@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_videofusion.layers import Framewise
+from keras_videofusion.layers import Framewise, SelfGating
 
 
 def parameters(model):
@@ -42,6 +42,15 @@ def macs(model):
 
 def _layer_macs(layer):
     weighted = layer.layer if isinstance(layer, Framewise) else layer
+    if isinstance(weighted, SelfGating):
+        return math.prod(weighted.kernel.shape)  # once for the whole clip
+    if isinstance(weighted, keras.layers.LSTM):
+        cell = weighted.cell
+        steps = layer.input.shape[1]
+        return steps * sum(
+            math.prod(kernel.shape)
+            for kernel in (cell.kernel, cell.recurrent_kernel)
+        )
     kinds = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Conv3D)
     if not isinstance(weighted, kinds):
         return 0

@@ -12,8 +12,13 @@ Reference: Karpathy et al., Large-scale Video Classification with
 Convolutional Neural Networks, CVPR 2014, section 3.1.
 """
 
-from keras_videofusion.applications.assembly import assemble
+from keras_videofusion.applications.assembly import assemble, connected
 from keras_videofusion.applications.notation import C, FC, N, P, stack
+from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.layers import Standardization
+
+# The paper's clips: central square at 200 pixels, crops of 170.
+ONE, TEN, TWO = ClipSpec(1), ClipSpec(10), ClipSpec(2, step=15)
 
 
 # fmt: off
@@ -36,6 +41,22 @@ TOP = (FC(4096), FC(4096))
 
 # Side of the smallest frame that leaves a pixel after stride 3 and three pools.
 LEAST = 22
+
+
+def centre(clip, stream):
+    """Raw pixels less the approximate mean of all pixels, unscaled.
+
+    Args:
+        clip: Tensor, RGB 0..255.
+        stream: `"rgb"`.
+
+    Returns:
+        Tensor of the same shape.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 3.3.
+    """
+    return Standardization(117.0, name="center")(clip)
 
 
 def over(tokens):
@@ -77,7 +98,13 @@ def SingleFrame(
         Karpathy et al., CVPR 2014, section 3.1, "Single-frame".
     """
     return assemble(
-        "single_frame", over(SINGLE), TOP, 1, 170, LEAST, **locals()
+        "single_frame",
+        ONE,
+        centre,
+        over(SINGLE),
+        connected(TOP),
+        LEAST,
+        **locals(),
     )
 
 
@@ -108,7 +135,15 @@ def LateFusion(
     Reference:
         Karpathy et al., CVPR 2014, section 3.1, "Late Fusion".
     """
-    return assemble("late_fusion", over(LATE), TOP, 2, 170, LEAST, **locals())
+    return assemble(
+        "late_fusion",
+        TWO,
+        centre,
+        over(LATE),
+        connected(TOP),
+        LEAST,
+        **locals(),
+    )
 
 
 def EarlyFusion(
@@ -138,7 +173,13 @@ def EarlyFusion(
         Karpathy et al., CVPR 2014, section 3.1, "Early Fusion".
     """
     return assemble(
-        "early_fusion", over(EARLY), TOP, 10, 170, LEAST, **locals()
+        "early_fusion",
+        TEN,
+        centre,
+        over(EARLY),
+        connected(TOP),
+        LEAST,
+        **locals(),
     )
 
 
@@ -169,4 +210,12 @@ def SlowFusion(
     Reference:
         Karpathy et al., CVPR 2014, section 3.1, "Slow Fusion".
     """
-    return assemble("slow_fusion", over(SLOW), TOP, 10, 170, LEAST, **locals())
+    return assemble(
+        "slow_fusion",
+        TEN,
+        centre,
+        over(SLOW),
+        connected(TOP),
+        LEAST,
+        **locals(),
+    )

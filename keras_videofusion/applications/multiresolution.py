@@ -8,18 +8,29 @@ Reference: Karpathy et al., Large-scale Video Classification with
 Convolutional Neural Networks, CVPR 2014, section 3.2.
 """
 
+from dataclasses import replace
+
 from keras import layers
 
-from keras_videofusion.applications.assembly import assemble
+from keras_videofusion.applications.assembly import assemble, connected
 from keras_videofusion.applications.fusion import (
+    centre,
     EARLY,
     LATE,
+    ONE,
     SINGLE,
     SLOW,
+    TEN,
     TOP,
+    TWO,
 )
 from keras_videofusion.applications.notation import stack
 from keras_videofusion.layers import ContextHalf, FoveaCrop
+
+# Crops that are cut into two streams of 89 pixels.
+ONE_178, TEN_178, TWO_178 = (
+    replace(clip, size=(178, 178)) for clip in (ONE, TEN, TWO)
+)
 
 # Side of the smallest frame whose half leaves a pixel after two pools.
 LEAST = 20
@@ -92,10 +103,10 @@ def MultiresSingleFrame(
     """
     return assemble(
         "multires_single_frame",
+        ONE_178,
+        centre,
         foveated(SINGLE),
-        TOP,
-        1,
-        178,
+        connected(TOP),
         LEAST,
         **locals(),
     )
@@ -129,7 +140,13 @@ def MultiresLateFusion(
         Karpathy et al., CVPR 2014, section 3.2.
     """
     return assemble(
-        "multires_late_fusion", foveated(LATE), TOP, 2, 178, LEAST, **locals()
+        "multires_late_fusion",
+        TWO_178,
+        centre,
+        foveated(LATE),
+        connected(TOP),
+        LEAST,
+        **locals(),
     )
 
 
@@ -162,10 +179,10 @@ def MultiresEarlyFusion(
     """
     return assemble(
         "multires_early_fusion",
+        TEN_178,
+        centre,
         foveated(EARLY),
-        TOP,
-        10,
-        178,
+        connected(TOP),
         LEAST,
         **locals(),
     )
@@ -199,7 +216,13 @@ def MultiresSlowFusion(
         Karpathy et al., CVPR 2014, section 3.2.
     """
     return assemble(
-        "multires_slow_fusion", foveated(SLOW), TOP, 10, 178, LEAST, **locals()
+        "multires_slow_fusion",
+        TEN_178,
+        centre,
+        foveated(SLOW),
+        connected(TOP),
+        LEAST,
+        **locals(),
     )
 
 
@@ -232,10 +255,10 @@ def FoveaSingleFrame(
     """
     return assemble(
         "fovea_single_frame",
+        ONE_178,
+        centre,
         one(FoveaCrop, "fovea"),
-        TOP,
-        1,
-        178,
+        connected(TOP),
         LEAST,
         **locals(),
     )
@@ -270,10 +293,10 @@ def ContextSingleFrame(
     """
     return assemble(
         "context_single_frame",
+        ONE_178,
+        centre,
         one(ContextHalf, "context"),
-        TOP,
-        1,
-        178,
+        connected(TOP),
         LEAST,
         **locals(),
     )

@@ -15,6 +15,7 @@ from keras import layers
 
 from keras_videofusion.layers import (
     Framewise,
+    GroupedConv2D,
     LocalResponseNormalization,
     StackFrames,
 )
@@ -41,9 +42,16 @@ class Making:
     Args:
         width: Float, share of filters and units.
         dropout: Float, rate after every `FC`.
-        kernel_initializer: `"halving"`, a Keras initializer or its name, or
+        kernel_initializer: `"halving"`, a Keras initializer or its name,
+            `"authors"`: what the network's source states, where it does, or
             `"krizhevsky"`: N(0, 0.01) for convolutions, N(0, 0.005) for
             `FC`, biases 1 in conv2, conv4, conv5, fc6 and fc7, else 0.
+        reach: Float, spread of the input that `"halving"` brings to one:
+            20 for raw pixels, 1 for what was scaled to about one before.
+        convolutions: Dict, what the source states of every `C`, or None.
+        connected: Dict, the same of every `FC`.
+        whole: Integer, what numbers of filters are multiples of: grouped
+            convolutions want whole groups, however narrow the network.
 
     Reference:
         Krizhevsky et al., NIPS 2012, section 5.
@@ -52,18 +60,34 @@ class Making:
     width: float = 1.0
     dropout: float = 0.0
     kernel_initializer: object = "halving"
+    reach: float = 20.0
+    convolutions: dict | None = None
+    connected: dict | None = None
+    whole: int = 1
 
     def scaled(self, count):
-        return max(1, round(count * self.width))
+        return max(1, round(count * self.width / self.whole)) * self.whole
 
-    def start(self, name, deviation):
-        """Initializers of the layer called `name`, as keyword arguments."""
-        if self.kernel_initializer == "halving":
+    def start(self, name, deviation=0.01, authors=None):
+        """Initializers of a layer, as keyword arguments.
+
+        Args:
+            name: String, the layer's.
+            deviation: Float, of Krizhevsky's normal distribution for it.
+            authors: Dict, what the network's source states; None where it is
+                silent, and `"halving"` stands in.
+
+        Returns:
+            Dict of keyword arguments of the layer.
+        """
+        if self.kernel_initializer == "authors" and authors is not None:
+            return authors
+        if self.kernel_initializer in ("halving", "authors"):
             # He's 2 / fan_in keeps the scale; a quarter of it halves that.
             scale = 2.0 / 4.0
-            if name.endswith("conv1"):
-                scale = 2.0 / 20.0**2
-            elif name == "predictions":
+            if name.endswith(("conv1", "conv1_1")):
+                scale = 2.0 / self.reach**2
+            elif name in ("predictions", "logits"):
                 scale = 1.0
             return {
                 "kernel_initializer": keras.initializers.VarianceScaling(
@@ -91,10 +115,10 @@ def _fresh(initializer):
 
 @dataclass(frozen=True)
 class C:
-    """Convolution and ReLU: "same" in space, "valid" in time.
+    """Convolution and ReLU: "valid" in time and, if not told, "same" in space.
 
     "Same" convolutions with floor pools are the one rule of Keras under which
-    170, 178 and 89 pixels all end in the paper's 7 x 7 x 256.
+    170, 178 and 89 pixels all end in Karpathy's 7 x 7 x 256.
 
     Args:
         filters: Integer.
@@ -102,6 +126,9 @@ class C:
         stride: Integer, in space.
         extent: Integer, frames under one filter: the paper's T.
         step: Integer, stride in time.
+        pad: Integer, zeros around every frame, as Caffe counts them; None
+            for Keras's "same".
+        groups: Integer, parts of the channels that do not see one another.
     """
 
     filters: int
@@ -109,6 +136,8 @@ class C:
     stride: int = 1
     extent: int = 1
     step: int = 1
+    pad: int | None = None
+    groups: int = 1
 
     stem = "conv"
 
@@ -121,21 +150,28 @@ class C:
         if self.extent > 1 or self.step > 1:
             # (batch, time', height, width, extent x channels)
             x = StackFrames(self.extent, self.step, name=f"{name}_stack")(x)
-        conv = layers.Conv2D(
+        if self.pad:
+            zeros = layers.ZeroPadding2D(self.pad, name=f"{name}_pad")
+            x = Framewise(zeros, name=f"{name}_pad")(x)
+        kind, groups = layers.Conv2D, {}
+        if self.groups > 1:
+            kind, groups = GroupedConv2D, {"groups": self.groups}
+        conv = kind(
             making.scaled(self.filters),
             self.size,
             self.stride,
-            "same",
+            "same" if self.pad is None else "valid",
             activation="relu",
             name=name,  # else weights are conv2d_17/kernel, run by run
-            **making.start(name, 0.01),
+            **making.start(name, 0.01, making.convolutions),
+            **groups,
         )
         return Framewise(conv, name=name)(x)
 
 
 @dataclass(frozen=True)
 class N:
-    """Local response normalisation with the paper's constants."""
+    """Local response normalisation; the constants are Karpathy's."""
 
     k: float = 2.0
     n: int = 5
@@ -155,15 +191,31 @@ class N:
 
 @dataclass(frozen=True)
 class P:
-    """Maximum over 2 x 2 pixels that do not overlap, frame by frame."""
+    """Maximum over size x size pixels, 2 apart, frame by frame.
+
+    2 x 2 pixels do not overlap, and what is left over at the edge is dropped;
+    3 x 3 pixels do, and what is left over counts, as in Caffe.
+
+    Args:
+        size: Integer, 2 or 3.
+    """
+
+    size: int = 2
 
     stem = "pool"
 
     def __str__(self):
-        return "P"
+        return "P" if self.size == 2 else f"P({self.size})"
 
     def __call__(self, x, name, making):
-        return Framewise(layers.MaxPooling2D(2, name=name), name=name)(x)
+        if self.size == 3:
+            # Caffe rounds up. One zero at the far edge gives its windows on
+            # even sides and changes nothing on odd ones; pools follow a ReLU,
+            # so that a zero never wins.
+            zeros = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")
+            x = Framewise(zeros, name=f"{name}_pad")(x)
+        pool = layers.MaxPooling2D(self.size, 2, name=name)
+        return Framewise(pool, name=name)(x)
 
 
 @dataclass(frozen=True)
@@ -172,11 +224,11 @@ class FC:
 
     Args:
         units: Integer.
+        stem: String, what the layer is called before its number.
     """
 
     units: int
-
-    stem = "fc"
+    stem: str = "fc"
 
     def __str__(self):
         return f"FC({self.units})"
@@ -186,7 +238,7 @@ class FC:
             making.scaled(self.units),
             activation="relu",
             name=name,
-            **making.start(name, 0.005),
+            **making.start(name, 0.005, making.connected),
         )(x)
         if making.dropout:
             x = layers.Dropout(making.dropout, name=f"{name}_dropout")(x)
