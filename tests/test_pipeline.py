@@ -318,7 +318,10 @@ def test_only_broken_videos_are_one_error_and_no_endless_search(tmp_path):
         ({"clips_per_video": 0}, r"`clips_per_video` must be 1 or more"),
         ({"seed": -1}, r"`seed` must be 0 or more"),
         ({"batch": 0}, r"`batch` must be 1 or more"),
-        ({"spec": ClipSpec(1, streams=("rgb", "flow"))}, r"reads RGB clips"),
+        (
+            {"spec": ClipSpec(1, streams=("rgb", "flow"))},
+            r"run `videofusion flow DATA OUT`.*flow=None",
+        ),
     ],
 )
 def test_errors_name_the_argument(learned, changed, message):

@@ -1,5 +1,9 @@
 """Crops and flips, one draw per clip, so that its frames agree.
 
+A clip is an array, or a dict of arrays by stream; the streams of a clip are
+cut and mirrored alike. An array of two channels is optical flow: mirrored, its
+x changes sign.
+
 Each exists as a function of NumPy arrays, which the input pipeline uses on
 bytes, and as a Keras layer, for users who build their own networks and
 pipelines. Keras's own image layers refuse rank 5 and take time for the batch.
@@ -9,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_videofusion.data.clips import each_stream
 from keras_videofusion.layers import register
 
 
@@ -16,7 +21,8 @@ def crop(clip, top, left, size):
     """A window of every frame.
 
     Args:
-        clip: Array of shape `(..., height, width, channels)`.
+        clip: Array of shape `(..., height, width, channels)`, or a dict of
+            such.
         top: Integer, first row.
         left: Integer, first column.
         size: `(height, width)` of the window.
@@ -27,38 +33,55 @@ def crop(clip, top, left, size):
     Raises:
         ValueError: If the window reaches out of the frame.
     """
-    height, width = clip.shape[-3:-1]
+    height, width = _frame(clip)
     if not (0 <= top <= height - size[0] and 0 <= left <= width - size[1]):
         raise ValueError(
             f"the window must lie in the frame of {height} x {width}. "
             f"Received: top={top}, left={left}, size={tuple(size)}"
         )
-    return clip[..., top : top + size[0], left : left + size[1], :]
+    rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
+    return each_stream(lambda one: one[..., rows, columns, :], clip)
 
 
 def flip(clip):
     """Left and right exchanged in every frame.
 
     Args:
-        clip: Array of shape `(..., height, width, channels)`.
+        clip: Array of shape `(..., height, width, channels)`, or a dict of
+            such. Of flow, as floats or as bytes, x is negated too.
 
     Returns:
-        Array of the same shape, a view.
+        Array of the same shape, or dict; a view but for flow.
     """
-    return clip[..., ::-1, :]
+    return each_stream(_flipped, clip)
+
+
+def _flipped(one):
+    mirrored = one[..., ::-1, :]
+    if one.shape[-1] == 2:
+        mirrored = mirrored.copy()
+        # Of a byte, 256 - u: negation goes round at 256.
+        np.negative(mirrored[..., 0], out=mirrored[..., 0])
+    return mirrored
+
+
+def _frame(clip):
+    """Height and width of the frames, which all streams share."""
+    one = next(iter(clip.values())) if isinstance(clip, dict) else clip
+    return one.shape[-3:-1]
 
 
 def center_crop(clip, size):
     """The middle of every frame.
 
     Args:
-        clip: Array of shape `(..., height, width, channels)`.
+        clip: As for `crop`.
         size: `(height, width)`.
 
     Returns:
-        Array of shape `(..., size[0], size[1], channels)`.
+        As `crop`.
     """
-    height, width = clip.shape[-3:-1]
+    height, width = _frame(clip)
     return crop(clip, (height - size[0]) // 2, (width - size[1]) // 2, size)
 
 
@@ -66,14 +89,14 @@ def random_crop(clip, size, generator):
     """The same random window of every frame.
 
     Args:
-        clip: Array of shape `(..., height, width, channels)`.
+        clip: As for `crop`.
         size: `(height, width)`.
         generator: `numpy.random.Generator`.
 
     Returns:
-        Array of shape `(..., size[0], size[1], channels)`.
+        As `crop`.
     """
-    height, width = clip.shape[-3:-1]
+    height, width = _frame(clip)
     top = int(generator.integers(0, max(0, height - size[0]) + 1))
     left = int(generator.integers(0, max(0, width - size[1]) + 1))
     return crop(clip, top, left, size)
@@ -83,12 +106,13 @@ def random_crop_flip(clip, size, generator):
     """The paper's augmentation: a random window, mirrored half of the time.
 
     Args:
-        clip: Array of shape `(time, height, width, channels)`.
+        clip: Array of shape `(time, height, width, channels)`, or a dict of
+            such.
         size: `(height, width)`.
         generator: `numpy.random.Generator`.
 
     Returns:
-        Array of shape `(time, size[0], size[1], channels)`.
+        Array of shape `(time, size[0], size[1], channels)`, or a dict.
 
     Reference:
         Karpathy et al., CVPR 2014, section 3.3.
@@ -106,13 +130,19 @@ def random_colour(clip, strength, generator):
     from learning the colour of people's clothes.
 
     Args:
-        clip: Uint8 array of shape `(..., 3)`.
+        clip: Uint8 array of shape `(..., 3)`, or a dict of streams: flow has
+            no colour and stays as it is.
         strength: Float in [0, 1]; 0 changes nothing.
         generator: `numpy.random.Generator`.
 
     Returns:
-        Uint8 array of the same shape.
+        Uint8 array of the same shape, or dict.
     """
+    if isinstance(clip, dict):
+        coloured = random_colour(clip["rgb"], strength, generator)
+        return {**clip, "rgb": coloured}
+    if clip.shape[-1] == 2:
+        return clip
     gain = generator.uniform(1 - strength, 1 + strength, 3)
     shift = generator.uniform(-80 * strength, 80 * strength, 3)
     byte = np.arange(256)[:, None]
@@ -129,18 +159,22 @@ def test_passes(clip, size, generator):
     here the centre and one random window, each as it is and mirrored.
 
     Args:
-        clip: Array of shape `(time, height, width, channels)`.
+        clip: Array of shape `(time, height, width, channels)`, or a dict of
+            such.
         size: `(height, width)`.
         generator: `numpy.random.Generator`.
 
     Returns:
-        Array of shape `(4, time, size[0], size[1], channels)`.
+        Array of shape `(4, time, size[0], size[1], channels)`, or a dict.
 
     Reference:
         Karpathy et al., CVPR 2014, section 4.1.
     """
     views = center_crop(clip, size), random_crop(clip, size, generator)
-    return np.stack([view for v in views for view in (v, flip(v))])
+    four = [view for v in views for view in (v, flip(v))]
+    if isinstance(clip, dict):
+        return {name: np.stack([view[name] for view in four]) for name in clip}
+    return np.stack(four)
 
 
 # pytest would take the name for a test's.
@@ -194,6 +228,24 @@ class ClipLayer(layers.Layer):
         return keras.KerasTensor(
             self.compute_output_shape(inputs.shape), dtype=inputs.dtype
         )
+
+
+def _mirrored(clips, flow):
+    """Left and right exchanged; of flow x is negated, a byte to `256 - u`."""
+    clips = ops.flip(clips, axis=-2)
+    if not flow:
+        return clips
+    if clips.shape[-1] != 2:
+        raise ValueError(
+            "`flow=True` takes clips of two channels, x and y. "
+            f"Received: shape={tuple(clips.shape)}"
+        )
+    x, y = clips[..., :1], clips[..., 1:]
+    if keras.backend.is_float_dtype(clips.dtype):
+        x = -x
+    else:
+        x = ops.cast(256 - ops.cast(x, "int32"), clips.dtype)
+    return ops.concatenate([x, y], axis=-1)
 
 
 class SizedClipLayer(ClipLayer):
@@ -309,6 +361,8 @@ class RandomClipFlip(ClipLayer):
     Args:
         rate: Float in [0, 1], share of clips that are mirrored.
         seed: Integer or None.
+        flow: Whether clips are optical flow, in pixels or in bytes: then x is
+            negated too.
         **kwargs: As for every layer.
 
     Raises:
@@ -324,12 +378,13 @@ class RandomClipFlip(ClipLayer):
         Karpathy et al., CVPR 2014, section 3.3.
     """
 
-    def __init__(self, rate=0.5, seed=None, **kwargs):
+    def __init__(self, rate=0.5, seed=None, flow=False, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= rate <= 1:
             raise ValueError(f"`rate` must be in [0, 1]. Received: {rate=}")
         self.rate = rate
         self.seed = seed
+        self.flow = flow
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs, training=False):
@@ -341,14 +396,19 @@ class RandomClipFlip(ClipLayer):
             count, dtype="float32", seed=self.generator
         )
         chosen = ops.reshape(drawn < self.rate, (*count, 1, 1, 1, 1))
-        return ops.where(chosen, ops.flip(inputs, axis=-2), inputs)
+        return ops.where(chosen, _mirrored(inputs, self.flow), inputs)
 
     def compute_output_shape(self, input_shape):
         self._rank(input_shape)
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "seed": self.seed,
+            "flow": self.flow,
+        }
 
 
 @register
@@ -361,6 +421,7 @@ class ClipPasses(RandomClipCrop):
     Args:
         size: Integer or `(height, width)`, pixels.
         seed: Integer or None.
+        flow: Whether clips are optical flow, as for `RandomClipFlip`.
         **kwargs: As for every layer.
 
     Raises:
@@ -376,6 +437,10 @@ class ClipPasses(RandomClipCrop):
         Karpathy et al., CVPR 2014, section 4.1.
     """
 
+    def __init__(self, size, seed=None, flow=False, **kwargs):
+        super().__init__(size, seed, **kwargs)
+        self.flow = flow
+
     def compute_output_shape(self, input_shape):
         shape = super().compute_output_shape(input_shape)
         return (*shape[:-4], 4, *shape[-4:])
@@ -383,6 +448,9 @@ class ClipPasses(RandomClipCrop):
     def call(self, inputs, training=False):
         views = self._centre(inputs), super().call(inputs, training=True)
         return ops.stack(
-            [v for view in views for v in (view, ops.flip(view, axis=-2))],
+            [v for view in views for v in (view, _mirrored(view, self.flow))],
             axis=-5,
         )
+
+    def get_config(self):
+        return {**super().get_config(), "flow": self.flow}

@@ -295,6 +295,32 @@ def frame_indices(start, spec, frames):
     return within(start + spec.offsets, frames, spec.short)
 
 
+def field_indices(starts, spec, frames):
+    """Motions of the video that the flow fields of some clips are made of.
+
+    Motion j leads from frame j to frame j + 1, so there is one fewer than
+    frames. A field of a clip leads over `step` of them. Past the end, a video
+    that holds stands still; one that loops has no motion from its last frame
+    to its first: there the motion before is repeated.
+
+    Args:
+        starts: Integer array of shape `(clips,)`, the clips' first frames.
+        spec: `ClipSpec` with a flow stream.
+        frames: Integer, frames of the video.
+
+    Returns:
+        Int64 array of shape `(clips, chunks * flow, step)`: motions in
+        0..frames-2, and -1 for none.
+    """
+    begins = spec.flow_offsets[:, :-1].ravel() + np.asarray(starts)[:, None]
+    motions = begins[..., None] + np.arange(spec.step)
+    if frames == 1:
+        return np.full_like(motions, -1)
+    if spec.short == "loop":
+        return np.minimum(motions % frames, frames - 2)
+    return np.where(motions < frames - 1, motions, -1)
+
+
 def within(indices, frames, short):
     """Brings frame numbers into a video: past its end it holds or loops.
 
@@ -309,6 +335,22 @@ def within(indices, frames, short):
     if short == "loop":
         return indices % frames
     return np.minimum(indices, frames - 1)
+
+
+def each_stream(change, clip, *arguments):
+    """Does to every stream of a clip what is done to a clip of one.
+
+    Args:
+        change: Function of an array and of `arguments`.
+        clip: Array, or a dict of arrays by stream.
+        *arguments: Further arguments, the same for all streams.
+
+    Returns:
+        What `change` returned, or a dict of that by stream.
+    """
+    if isinstance(clip, dict):
+        return {name: change(one, *arguments) for name, one in clip.items()}
+    return change(clip, *arguments)
 
 
 def _count(value, least):

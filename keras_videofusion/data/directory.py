@@ -16,7 +16,7 @@ from keras_videofusion.data.catalog import (
     Video,
     video_paths,
 )
-from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.clips import ClipSpec, each_stream
 from keras_videofusion.data.pipeline import Reader, steps
 from keras_videofusion.data.video import VIDEO_ENDINGS
 
@@ -49,6 +49,8 @@ def video_dataset_from_directory(
     *,
     group_pattern=None,
     on_error="skip",
+    spec=None,
+    flow=None,
 ):
     """Generates a `tf.data.Dataset` of clips from a directory of videos.
 
@@ -105,11 +107,17 @@ def video_dataset_from_directory(
             recording) off its path.
         on_error: `"skip"`: a broken video is replaced by another and warned
             of; `"raise"`: it ends the stream.
+        spec: `keras_videofusion.data.clips.ClipSpec` of a network, which then
+            says all of frames, step, size, resizing and streams instead of
+            the arguments for them.
+        flow: For a `spec` with a flow stream: the folder that `videofusion
+            flow` made, or the name of a method.
 
     Returns:
         A `tf.data.Dataset` with attributes `class_names` and `file_paths`, or
         a pair of such for `subset="both"`. Clips are uint8 of shape
-        `(batch, num_frames, height, width, channels)`.
+        `(batch, num_frames, height, width, channels)`; with a `spec`, what
+        `keras_videofusion.data.pipeline.training_clips` gives.
 
     Raises:
         ValueError: If an argument is wrong or there are no videos.
@@ -139,7 +147,8 @@ def video_dataset_from_directory(
         resize = ("cover", *size)
     elif pad_to_aspect_ratio:
         resize = ("pad", *size)
-    spec = ClipSpec(num_frames, frame_step, resize=resize, size=size)
+    if spec is None:
+        spec = ClipSpec(num_frames, frame_step, resize=resize, size=size)
     if verbose and labels is None:
         print(f"Found {len(catalog)} files.")
     elif verbose:
@@ -161,7 +170,7 @@ def video_dataset_from_directory(
         learned = name == "training"
         reader = Reader(
             parts[name], spec, sampler, clips_per_video, seed,
-            shuffle and learned, False, on_error, _warn,
+            shuffle and learned, False, on_error, _warn, flow=flow,
         )  # fmt: skip
         table = _labels(parts[name], label_mode if labels is not None else None)
         grey = color_mode == "grayscale"
@@ -191,12 +200,8 @@ def _finished(reader, batch_size, labels, grey, renewed):
         )
     )
     found = reader.dataset(batch_size, epochs, labels)
-    if grey and labels is None:
-        found = found.map(tf.image.rgb_to_grayscale)
-    elif grey:
-        found = found.map(
-            lambda clips, rows: (tf.image.rgb_to_grayscale(clips), rows)
-        )
+    if grey:
+        found = found.map(_greyed)
     found = found.apply(
         tf.data.experimental.assert_cardinality(
             steps(reader.catalog, batch_size or 1, reader.clips)
@@ -205,6 +210,15 @@ def _finished(reader, batch_size, labels, grey, renewed):
     found.class_names = list(reader.catalog.classes)
     found.file_paths = [reader.catalog.file(v) for v in reader.catalog]
     return found
+
+
+def _greyed(clips, *labels):
+    """Colours of the streams that have them made grey."""
+    found = each_stream(
+        lambda s: tf.image.rgb_to_grayscale(s) if s.shape[-1] == 3 else s,
+        clips,
+    )
+    return (found, *labels) if labels else found
 
 
 def _catalog(directory, labels, class_names, group_pattern, follow_links):

@@ -6,11 +6,14 @@ order in which threads finish, so a run repeats, and resumes, exactly.
 
 import atexit
 import math
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from functools import lru_cache
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +24,8 @@ from keras_videofusion.data.augmentation import (
     random_crop_flip,
 )
 from keras_videofusion.data.catalog import Catalog
-from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.clips import ClipSpec, each_stream
+from keras_videofusion.data.flow import LIMIT, open_flow
 from keras_videofusion.data.video import read_clips, VideoError
 
 # "dense" gives every video another number of clips: it serves scoring.
@@ -75,9 +79,12 @@ class Reader:
         on_error: `"skip"` or `"raise"`.
         on_skip: Function of (path, reason), called once per broken file.
         jitter: Float, strength of `random_colour` where `augment`.
+        flow: Where flow comes from, for clips with a flow stream: the folder
+            that `videofusion flow` made, or the name of a method.
 
     Raises:
-        ValueError: If the catalog is empty or an argument out of range.
+        ValueError: If the catalog is empty or an argument out of range, or if
+            the clips need `flow` and it is None.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class Reader:
         on_error: str,
         on_skip: Callable[[str, str], None] | None,
         jitter: float = 0.0,
+        flow: str | os.PathLike | None = None,
     ):
         if not len(catalog):
             raise ValueError("`catalog` has no videos.")
@@ -99,11 +107,9 @@ class Reader:
         _expect_one_of(SAMPLERS, "sampler", sampler)
         _expect_at_least(1, "clips_per_video", clips)
         _expect_at_least(0, "seed", seed)
-        if spec.streams != ("rgb",):
-            raise ValueError(
-                "this pipeline reads RGB clips. "
-                f"Received: streams={spec.streams}"
-            )
+        self.flow = None
+        if "flow" in spec.streams:
+            self.flow = open_flow(flow, catalog.root)
         self.catalog = catalog
         self.spec = spec
         self.sampler = sampler
@@ -132,7 +138,7 @@ class Reader:
         generator = np.random.default_rng([self.seed, epoch])
         return generator.permutation(len(self))
 
-    def __call__(self, epoch: int, position: int) -> tuple[np.ndarray, int]:
+    def __call__(self, epoch: int, position: int) -> tuple[Any, int]:
         """The clip at a position, and the number of its video.
 
         A broken video's place is taken by the next whole one in the epoch's
@@ -141,7 +147,8 @@ class Reader:
 
         Returns:
             Uint8 array of shape `(time, height, width, 3)`, cropped, and an
-            integer.
+            integer. Of flow the array is `(chunks * flow, height, width, 2)`,
+            in bytes; of two streams it is a dict.
 
         Raises:
             VideoError: With `on_error="raise"`, or if every video is broken.
@@ -175,13 +182,15 @@ class Reader:
             video.start,
             video.end,
             only=0 if self.sampler == "random" else number,
+            flow=self.flow,
         )
+        clip = each_stream(itemgetter(0), clips)
         if self.augment:
-            clip = random_crop_flip(clips[0], self.spec.size, generator)
+            clip = random_crop_flip(clip, self.spec.size, generator)
             if self.jitter:
                 clip = random_colour(clip, self.jitter, generator)
             return clip
-        return center_crop(clips[0], self.spec.size)
+        return center_crop(clip, self.spec.size)
 
     def _tell(self, error):
         with self._lock:
@@ -209,7 +218,8 @@ class Reader:
         if batch is not None:
             _expect_at_least(1, "batch", batch)
         rows = np.zeros(len(self.catalog)) if labels is None else labels
-        shape = (self.spec.time, *self.spec.size, 3)
+        shapes = self.spec.shapes
+        one = len(shapes) == 1
 
         def read(epoch, position):
             with self._lock:
@@ -218,17 +228,27 @@ class Reader:
                 if self.closed:
                     raise RuntimeError("the program is ending")
                 clip, place = self(int(epoch), int(position))
-                return clip[None], rows[place, None]
+                streams = [clip] if one else [clip[name] for name in shapes]
+                return *(stream[None] for stream in streams), rows[place, None]
             finally:
                 with self._lock:
                     self.ended += 1
 
         def sample(epoch, position):
-            clip, row = tf.numpy_function(
-                read, [epoch, position], [tf.uint8, rows.dtype], stateful=False
+            *streams, row = tf.numpy_function(
+                read,
+                [epoch, position],
+                [tf.uint8] * len(shapes) + [rows.dtype],
+                stateful=False,
             )
-            clip = tf.ensure_shape(clip, (1, *shape))
+            clip = {
+                name: tf.ensure_shape(stream, (1, *shape))
+                for (name, shape), stream in zip(
+                    shapes.items(), streams, strict=True
+                )
+            }
             row = tf.ensure_shape(row, (1, *rows.shape[1:]))
+            clip = clip[self.spec.streams[0]] if one else clip
             return clip if labels is None else (clip, row)
 
         def positions(epoch):
@@ -245,10 +265,30 @@ class Reader:
             deterministic=True,
         )
         if batch is None:
-            return found.unbatch().prefetch(2)
-        whole, left = divmod(len(self), batch)
-        sizes = [batch] * whole + [left] * bool(left)
-        return found.rebatch(sizes).prefetch(2)
+            found = found.unbatch()
+        else:
+            whole, left = divmod(len(self), batch)
+            found = found.rebatch([batch] * whole + [left] * bool(left))
+        if self.flow is not None:
+            # Bytes so far: a fourth of what floats would carry.
+            found = found.map(
+                _in_pixels,
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        return found.prefetch(2)
+
+
+def _in_pixels(clips, *labels):
+    """Flow among the streams from bytes to pixels per frame."""
+
+    def pixels(stream):
+        if stream.shape[-1] != 2:
+            return stream
+        return (tf.cast(stream, tf.float32) - 128) * (LIMIT / 127)
+
+    found = each_stream(pixels, clips)
+    return (found, *labels) if labels else found
 
 
 def training_clips(
@@ -263,6 +303,7 @@ def training_clips(
     on_skip: Callable[[str, str], None] | None = None,
     sampler: str = "random",
     jitter: float = 0.0,
+    flow: str | os.PathLike | None = None,
 ) -> tf.data.Dataset:
     """Clips to learn from, without end; an epoch has `steps(...)` batches.
 
@@ -280,17 +321,21 @@ def training_clips(
         sampler: Where clips begin: `"random"`, `"uniform"` or `"centre"`.
         jitter: Float, strength of
             `keras_videofusion.data.augmentation.random_colour`; 0: none.
+        flow: Where flow comes from, for clips with a flow stream: the folder
+            that `videofusion flow` made, or the name of a method.
 
     Returns:
         `tf.data.Dataset` of uint8 `(batch, time, height, width, 3)` and
         float32 `(batch, classes)`, each row uniform over the true classes.
+        Flow is float32 of shape `(batch, chunks * flow, height, width, 2)`,
+        in pixels per frame; two streams are a dict.
 
     Raises:
         ValueError: If the catalog is empty or an argument out of range.
     """
     reader = Reader(
         catalog, spec, sampler, clips_per_video, seed, True, augment,
-        on_error, on_skip, jitter,
+        on_error, on_skip, jitter, flow,
     )  # fmt: skip
     epochs = tf.data.Dataset.counter(first_epoch)
     return reader.dataset(batch, epochs, catalog.targets)
@@ -303,6 +348,7 @@ def validation_clips(
     clips: int = 1,
     on_error: str = "skip",
     on_skip: Callable[[str, str], None] | None = None,
+    flow: str | os.PathLike | None = None,
 ) -> tf.data.Dataset:
     """The same clips every time: evenly spread, centre crop.
 
@@ -313,6 +359,7 @@ def validation_clips(
         clips: Integer, clips per video.
         on_error: As for `training_clips`.
         on_skip: As for `training_clips`.
+        flow: As for `training_clips`.
 
     Returns:
         `tf.data.Dataset` of one epoch, as `training_clips` gives them.
@@ -321,8 +368,9 @@ def validation_clips(
         ValueError: If the catalog is empty or an argument out of range.
     """
     reader = Reader(
-        catalog, spec, "uniform", clips, 0, False, False, on_error, on_skip
-    )
+        catalog, spec, "uniform", clips, 0, False, False, on_error, on_skip,
+        flow=flow,
+    )  # fmt: skip
     epochs = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
     return reader.dataset(batch, epochs, catalog.targets).apply(
         tf.data.experimental.assert_cardinality(steps(catalog, batch, clips))

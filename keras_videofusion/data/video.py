@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import av
 import numpy as np
@@ -24,7 +25,12 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
-from keras_videofusion.data.clips import clip_starts, ClipSpec, within
+from keras_videofusion.data.clips import (
+    clip_starts,
+    ClipSpec,
+    field_indices,
+    within,
+)
 
 VIDEO_ENDINGS = (
     ".3gp",
@@ -304,17 +310,29 @@ def decode(path, indices, resize=None) -> np.ndarray:
             f" Received: {indices.min()}..{indices.max()}"
         )
     wanted, places = np.unique(indices, return_inverse=True)
-    picture = _Picture(frames, resize)
+    picture = Picture(frames, resize)
     pixels = np.empty((len(wanted), *picture.shape, 3), np.uint8)
     for frame, into in zip(
-        _frames(os.fspath(path), frames, wanted), pixels, strict=True
+        decoded_frames(os.fspath(path), frames, wanted), pixels, strict=True
     ):
         picture(frame, into)
     return pixels if np.array_equal(wanted, indices) else pixels[places]
 
 
-def _frames(path, frames, wanted):
-    """Yields the decoded frames of the numbers `wanted`, which ascend."""
+def decoded_frames(path, frames: Timeline, wanted) -> Iterator[av.VideoFrame]:
+    """Frames of a video as its decoder gives them, one after the other.
+
+    Args:
+        path: String.
+        frames: The file's `Timeline`.
+        wanted: Int64 array of ascending numbers of frames, without repeats.
+
+    Yields:
+        `av.VideoFrame`, one for each number.
+
+    Raises:
+        VideoError: If the file or one of the frames cannot be decoded.
+    """
     done = 0
     with _opened(path, frames) as (container, stream):
         for begin, numbers in _runs(frames, wanted):
@@ -451,7 +469,35 @@ def _chosen(decoded, frames, begin, numbers):
     return found
 
 
-class _Picture:
+class Fit:
+    """What becomes of a frame where a clip asks for another size.
+
+    Args:
+        height: Integer, pixels of the frame.
+        width: Integer, pixels of the frame.
+        resize: As in `ClipSpec`; None to keep the size.
+
+    Attributes:
+        scaled: `(height, width)` to scale the whole frame to.
+        shape: `(height, width)` of what is kept.
+        source: Slices of the scaled frame that are kept,
+        target: and slices of the place that they go to.
+        padded: Whether that place is larger, so that some of it stays empty.
+    """
+
+    def __init__(self, height, width, resize):
+        self.scaled, self.shape = _sizes(height, width, resize)
+        # Of the scaled frame and of the place it goes to, what they share.
+        self.source, self.target = zip(
+            *map(_shared, self.scaled, self.shape), strict=True
+        )
+        self.padded = any(
+            side < kept
+            for side, kept in zip(self.scaled, self.shape, strict=True)
+        )
+
+
+class Picture(Fit):
     """Turns decoded frames into pixels of one size.
 
     Its reformatters serve all frames of a clip: PyAV makes a scaling context
@@ -469,18 +515,12 @@ class _Picture:
     """
 
     def __init__(self, frames, resize):
+        super().__init__(frames.height, frames.width, resize)
         self.scaler, self.painter = VideoReformatter(), VideoReformatter()
         self.turns = frames.rotation
-        height, width = frames.height, frames.width
-        scaled, self.shape = _sizes(height, width, resize)
-        # Of the scaled frame and of the place it goes to, what they share.
-        self.source, self.target = zip(
-            *map(_shared, scaled, self.shape), strict=True
-        )
-        self.padded = scaled[0] < self.shape[0] or scaled[1] < self.shape[1]
-        if self.turns % 2:
-            scaled = scaled[::-1]
-        self.height, self.width = scaled
+        # The frame is turned when it has been scaled.
+        flat = self.scaled[::-1] if self.turns % 2 else self.scaled
+        self.height, self.width = flat
 
     def __call__(self, frame, into):
         """Writes a frame to `into`, uint8 of shape `(*self.shape, 3)`."""
@@ -500,7 +540,7 @@ class _Picture:
                 dst_colorspace=matrix,
                 src_color_range=colours,
                 dst_color_range=ColorRange.MPEG,
-                **_ONE_THREAD,
+                **ONE_THREAD,
             )
             colours = ColorRange.MPEG
         plane = self.painter.reformat(
@@ -513,7 +553,7 @@ class _Picture:
             dst_colorspace=_BT601,
             src_color_range=colours,
             dst_color_range=ColorRange.JPEG,
-            **_ONE_THREAD,
+            **ONE_THREAD,
         ).planes[0]
         pixels: np.ndarray = np.ndarray(
             (self.height, self.width, 3),
@@ -535,7 +575,7 @@ _BT601 = 5
 _RANGE = {1: ColorRange.MPEG, 2: ColorRange.JPEG}
 # Else swscale starts as many threads per clip as there are processors; older
 # releases know no such argument and start none.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 def _shared(scaled, kept):
@@ -569,7 +609,8 @@ def read_clips(
     start: float | None = None,
     end: float | None = None,
     only: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+    flow: Callable[..., np.ndarray] | None = None,
+) -> tuple[Any, np.ndarray]:
     """Clips of one video, resized and not yet cropped.
 
     Args:
@@ -581,14 +622,24 @@ def read_clips(
         start: Float, seconds; earlier frames do not count.
         end: Float, seconds; frames from there on do not count.
         only: Integer, the number of the one clip to read; None for all.
+        flow: What `keras_videofusion.data.flow.open_flow` returned, for clips
+            with a flow stream; else None.
 
     Returns:
-        Uint8 array of shape `(clips, time, height, width, 3)`, and a float64
-        array of shape `(clips,)`: seconds at which each clip begins.
+        The clips, and a float64 array of shape `(clips,)`: seconds at which
+        each clip begins. Clips are a uint8 array of shape `(clips, time,
+        height, width, 3)` or, of flow alone, of bytes `(clips, chunks * flow,
+        height, width, 2)`; where there are both, a dict of such by stream.
 
     Raises:
         VideoError: If the file cannot be read or the segment is empty.
+        ValueError: If clips of flow are asked for without `flow`.
     """
+    if "flow" in spec.streams and flow is None:
+        raise ValueError(
+            "`flow` must say where flow comes from: open_flow(...). "
+            f"Received: flow=None, streams={spec.streams}"
+        )
     times = timeline(path).times
     # A microsecond forgives seconds that were written down and read again.
     first = 0 if start is None else int(np.searchsorted(times, start - 1e-6))
@@ -613,11 +664,17 @@ def read_clips(
     starts = clip_starts(len(numbers), spec, sampler, clips, generator)
     if only is not None:
         starts = starts[only : only + 1]
-    inside = within(starts[:, None] + spec.offsets, len(numbers), spec.short)
-    indices = numbers[inside]
-    pixels = decode(path, indices.ravel(), spec.resize)
-    found = pixels.reshape(*indices.shape, *pixels.shape[1:])
-    return found, times[indices[:, 0]]
+    found = {}
+    if "rgb" in spec.streams:
+        inside = starts[:, None] + spec.offsets
+        indices = numbers[within(inside, len(numbers), spec.short)]
+        pixels = decode(path, indices.ravel(), spec.resize)
+        found["rgb"] = pixels.reshape(*indices.shape, *pixels.shape[1:])
+    if flow is not None and "flow" in spec.streams:
+        motions = field_indices(starts, spec, len(numbers))
+        found["flow"] = flow(path, numbers, motions, spec.resize)
+    one = found[spec.streams[0]]
+    return one if len(found) == 1 else found, times[numbers[starts]]
 
 
 def check(
