@@ -22,6 +22,7 @@ import os
 import pickletools
 import re
 import struct
+import warnings
 import zipfile
 from dataclasses import dataclass
 
@@ -290,8 +291,11 @@ def _object(stream, storages=None):
     """
     machine = _Machine({} if storages is None else storages)
     try:
-        for instruction, value, place in pickletools.genops(stream):
-            machine.step(instruction.name, value, place)
+        with warnings.catch_warnings():
+            # Of stray backslashes in names.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for instruction, value, place in pickletools.genops(stream):
+                machine.step(instruction.name, value, place)
     except Refusal:
         raise
     # What the disassembler and the stack say to nonsense.
