@@ -54,6 +54,7 @@ from keras_videofusion.applications.fusion import (
     SlowFusion,
 )
 from keras_videofusion.applications.i3d import I3D, TwoStreamI3D
+from keras_videofusion.applications.inflation import inflate
 from keras_videofusion.applications.multiresolution import (
     ContextSingleFrame,
     FoveaSingleFrame,
@@ -111,6 +112,7 @@ __all__ = [
     "costs_table",
     "decode_predictions",
     "get_model",
+    "inflate",
     "list_models",
     "macs",
     "parameters",
