@@ -36,13 +36,16 @@ def benchmark_network(name, batch=16, steps=10, task="infer", **builder):
     from keras_videofusion.applications import clip_spec, get_model
 
     model = get_model(name, **builder)
-    shape = model.input_shape[1:]
-    if None in shape:
-        spec = clip_spec(name)
-        shape = (spec.time, *spec.size, 3)
+    spec = clip_spec(name)
+    given = model.input_shape
+    shapes = given if isinstance(given, dict) else {spec.streams[0]: given}
     generator = np.random.default_rng(0)
-    clips = generator.integers(0, 256, (batch, *shape)).astype(np.float32)
-    clips = keras.ops.convert_to_tensor(clips)
+    clips = {}
+    for stream, (_, *shape) in shapes.items():
+        shape = spec.shapes[stream] if None in shape else shape
+        drawn = generator.integers(0, 256, (batch, *shape)).astype(np.float32)
+        clips[stream] = keras.ops.convert_to_tensor(drawn)
+    clips = clips if isinstance(given, dict) else clips[spec.streams[0]]
     if task == "infer":
 
         def step():
@@ -72,7 +75,7 @@ def benchmark_network(name, batch=16, steps=10, task="infer", **builder):
     }
 
 
-def benchmark_pipeline(catalog, spec, batch=16, steps=20):
+def benchmark_pipeline(catalog, spec, batch=16, steps=20, flow=None):
     """Clips per second that the input pipeline gives, augmented, as trained on.
 
     Args:
@@ -80,6 +83,7 @@ def benchmark_pipeline(catalog, spec, batch=16, steps=20):
         spec: `keras_videofusion.data.clips.ClipSpec`.
         batch: Integer, clips in a batch.
         steps: Integer, batches to measure.
+        flow: As for `keras_videofusion.data.pipeline.training_clips`.
 
     Returns:
         Dict `{name, task, clips_per_second, batch, videos, skipped}`;
@@ -107,13 +111,14 @@ def benchmark_pipeline(catalog, spec, batch=16, steps=20):
             spec,
             batch,
             on_skip=lambda path, error: skipped.append(path),
+            flow=flow,
         )
     )
     read = 0
 
     def step():
         nonlocal read
-        read += len(next(batches)[0])
+        read += len(next(batches)[1])
 
     step()
     step()

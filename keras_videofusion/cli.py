@@ -64,6 +64,7 @@ def parse(argv=None):
         _predict_flags,
         _report_flags,
         _check_flags,
+        _flow_flags,
         _benchmark_flags,
         _models_flags,
     ):
@@ -165,6 +166,16 @@ def _error_flag(parser):
     )
 
 
+def _flow_flag(parser, otherwise):
+    parser.add_argument(
+        "--flow",
+        metavar="DIR",
+        help="for networks that eat optical flow: the folder that `videofusion"
+        " flow` made, or tvl1, dis or farneback to compute it as clips are "
+        f"read ({otherwise})",
+    )
+
+
 def _json_flag(parser):
     parser.add_argument(
         "--json", metavar="FILE", help="write the result; - for the terminal"
@@ -177,6 +188,16 @@ def _recipe_flags(parser):
     for part in dataclasses.fields(Recipe):
         flag = "--" + part.name.replace("_", "-")
         help = part.metadata["help"].replace("%", "%%")
+        if part.name == "options":
+            group.add_argument(
+                "--option",
+                dest="options",
+                action="append",
+                type=_option,
+                metavar="NAME=VALUE",
+                help=help,
+            )
+            continue
         if part.default is not None:
             help += f" (default: {part.default})"
         if isinstance(part.default, bool):
@@ -197,6 +218,19 @@ def _recipe_flags(parser):
         )
 
 
+def _option(text):
+    """An argument of a builder: a number, true, false, or a word."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=VALUE such as momentum=0.9, got {text!r}"
+        )
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def _recipe_of(arguments, base):
     """`base` with the flags that were given."""
     given = {
@@ -204,6 +238,8 @@ def _recipe_of(arguments, base):
         for part in dataclasses.fields(Recipe)
         if getattr(arguments, part.name) is not None
     }
+    if "options" in given:
+        given["options"] = {**base.options, **dict(given["options"])}
     try:
         return dataclasses.replace(base, **given)
     except ValueError as error:
@@ -310,6 +346,7 @@ def _train_flags(verbs):
     parser.add_argument(
         "--weights", metavar="FILE", help="weights to start from"
     )
+    _flow_flag(parser, "needed by such networks")
     parser.add_argument(
         "--test-split",
         metavar="SHARE",
@@ -382,6 +419,7 @@ def train(arguments):
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         on_error=arguments.on_error,
+        flow=arguments.flow,
         say=lambda line: print(_printable(line), flush=True),
     )
 
@@ -418,6 +456,7 @@ def _evaluate_flags(verbs):
         help="rows to score: test, validation, or all, which scores rows that "
         "were trained on too (default: test)",
     )
+    _flow_flag(parser, "default: the run's own; else computed, by dis")
     _scoring_flags(parser)
     _error_flag(parser)
     _json_flag(parser)
@@ -464,7 +503,7 @@ def _positive(text):
 
 def evaluate(arguments):
     """`videofusion evaluate`."""
-    from keras_videofusion.training.evaluate import evaluate, rows_of
+    from keras_videofusion.training.evaluate import evaluate, flow_of, rows_of
     from keras_videofusion.training.run import open_model
 
     opened = open_model(arguments.model)
@@ -478,6 +517,7 @@ def evaluate(arguments):
         batch=arguments.batch,
         seed=arguments.seed,
         on_error=arguments.on_error,
+        flow=arguments.flow or flow_of(opened, given),
         progress=Progress(len(catalog), "videos"),
     )
     if arguments.json:
@@ -542,6 +582,7 @@ def _predict_flags(verbs):
         metavar="DIR",
         help="write copies of the videos with the classes drawn on them",
     )
+    _flow_flag(parser, "default: computed as the run's own was, else by dis")
     _scoring_flags(parser)
     _error_flag(parser)
     _json_flag(parser)
@@ -550,6 +591,7 @@ def _predict_flags(verbs):
 def predict(arguments):
     """`videofusion predict`."""
     from keras_videofusion.evaluation import protocol
+    from keras_videofusion.training.evaluate import flow_of
     from keras_videofusion.training.run import open_model
 
     if arguments.every is not None and not arguments.every > 0:
@@ -570,6 +612,7 @@ def predict(arguments):
         batch=arguments.batch,
         seed=arguments.seed,
         on_error=arguments.on_error,
+        flow=arguments.flow or flow_of(opened, arguments.videos),
     )
     collected = []
     for result in results:
@@ -670,6 +713,92 @@ def check(arguments):
     return 1 if broken else 0
 
 
+# flow
+
+
+def _flow_flags(verbs):
+    parser = _verb(
+        verbs,
+        "flow",
+        flow,
+        "compute the optical flow of videos, for networks that eat it",
+        (
+            "videos/ videos_flow/",
+            "list.csv videos_flow/ --method tvl1 --workers 8",
+        ),
+    )
+    _data_flags(parser)
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        help="folder; the flow of DATA/a/1.avi becomes OUT/a/1.avi.flow. What "
+        "stands there already is not computed again",
+    )
+    parser.add_argument(
+        "--method",
+        # `keras_videofusion.data.flow.METHODS`, which loads NumPy.
+        choices=("tvl1", "dis", "farneback"),
+        default="dis",
+        help="tvl1 is the papers' and takes a third of a second a field; dis "
+        "and farneback take milliseconds (default: dis)",
+    )
+    parser.add_argument(
+        "--short-side",
+        metavar="INT",
+        type=_positive,
+        default=256,
+        help="larger frames are resized first (default: 256)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="INT",
+        type=_positive,
+        help="videos at a time (default: as many as processors)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="compute all of it anew"
+    )
+    _json_flag(parser)
+
+
+def flow(arguments):
+    """`videofusion flow`."""
+    from keras_videofusion.data.catalog import LABELS_FILE
+    from keras_videofusion.data.flow import compute, sources
+
+    folder = Path(arguments.data)
+    # Of a plain folder all videos, in whatever folders they lie.
+    plain = folder.is_dir() and not (folder / LABELS_FILE).is_file()
+    data = arguments.data if plain else _open_data(arguments)
+    progress = Progress(len(sources(data)), "videos")
+    found = []
+    for row in compute(
+        data,
+        arguments.out,
+        arguments.method,
+        arguments.short_side,
+        arguments.workers,
+        arguments.overwrite,
+        progress,
+    ):
+        found.append(row)
+        if row["error"]:
+            line = f"skipped {row['path']}: {row['error']}"
+            print(_printable(line), file=sys.stderr, flush=True)
+    broken = sum(not row["ok"] for row in found)
+    if arguments.json:
+        _give(found, arguments.json)
+    if arguments.json != "-":
+        computed = sum(row["computed"] for row in found)
+        fields = sum(row["fields"] or 0 for row in found)
+        print(
+            f"{len(found)} videos: {computed} computed, "
+            f"{len(found) - computed - broken} stood there, {broken} broken; "
+            f"{fields} fields in {_printable(arguments.out)}"
+        )
+    return 1 if broken else 0
+
+
 # benchmark
 
 
@@ -695,6 +824,7 @@ def _benchmark_flags(verbs):
         metavar="DATA",
         help="measure reading these videos too, and name the bottleneck",
     )
+    _flow_flag(parser, "needed by such networks with --pipeline")
     parser.add_argument(
         "--task",
         choices=("train", "infer", "both"),
@@ -774,7 +904,11 @@ def benchmark(arguments):
         rows += networks
         if catalog is not None:
             pipeline = bench.benchmark_pipeline(
-                catalog, clip_spec(name), arguments.batch, arguments.steps
+                catalog,
+                clip_spec(name),
+                arguments.batch,
+                arguments.steps,
+                arguments.flow,
             )
             rows.append({**pipeline, "name": f"pipeline for {name}"})
             verdicts += [bench.bottleneck(row, pipeline) for row in networks]

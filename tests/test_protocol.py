@@ -175,10 +175,10 @@ def test_only_a_few_videos_are_read_ahead(shapes, monkeypatch):
     ahead = []
     lock = threading.Lock()
 
-    def counted(*arguments):
+    def counted(*arguments, **named):
         with lock:
             begun.append(1)
-        return read_clips(*arguments)
+        return read_clips(*arguments, **named)
 
     monkeypatch.setattr(protocol, "read_clips", counted)
     score(

@@ -262,12 +262,8 @@ def compute(
             raise ValueError(
                 f"`{name}` must be 1 or more. Received: {name}={value}"
             )
-    if isinstance(data, Catalog):
-        root = data.root
-        files = list(dict.fromkeys(data.file(video) for video in data))
-    else:
-        root = os.fspath(data)
-        files = [os.path.join(root, name) for name in video_paths(root)]
+    root = data.root if isinstance(data, Catalog) else os.fspath(data)
+    files = sources(data)
     settings = {"method": method, "short_side": short_side, "version": VERSION}
     manifest = Path(out) / MANIFEST
     if manifest.exists() and not overwrite:
@@ -320,6 +316,20 @@ def compute(
         )
 
     return rows()
+
+
+def sources(data: Catalog | str | os.PathLike) -> list[str]:
+    """The files whose flow `compute` computes, each once.
+
+    Args:
+        data: As for `compute`.
+
+    Returns:
+        List of paths.
+    """
+    if isinstance(data, Catalog):
+        return list(dict.fromkeys(data.file(video) for video in data))
+    return [os.path.join(data, name) for name in video_paths(data)]
 
 
 def file_name(path, root) -> str:
@@ -490,10 +500,12 @@ class Flow:
 
     Args:
         method: As for `fields`.
+        place: What `open_flow` was told, a folder as an absolute path.
     """
 
-    def __init__(self, method: str):
+    def __init__(self, method: str, place: str):
         self.method = method
+        self.place = place
 
     def planes(self, path, wanted) -> np.ndarray:
         """Fields of a video.
@@ -566,7 +578,7 @@ class FlowAsRead(Flow):
 
     def __init__(self, method: str = "dis", short_side: int = 256):
         _method(method)
-        super().__init__(method)
+        super().__init__(method, method)
         self.short_side = short_side
 
     def planes(self, path, wanted):
@@ -594,8 +606,7 @@ class FlowFolder(Flow):
 
     def __init__(self, folder, root=None):
         manifest = _manifest(folder)
-        super().__init__(manifest["method"])
-        self.folder = os.path.abspath(folder)
+        super().__init__(manifest["method"], os.path.abspath(folder))
         self.roots = [root, manifest["data"]] if root else [manifest["data"]]
 
     def file(self, path) -> str:
@@ -608,20 +619,20 @@ class FlowFolder(Flow):
             VideoError: If there is none, or if the video has changed.
         """
         for root in self.roots:
-            found = os.path.join(self.folder, file_name(path, root))
+            found = os.path.join(self.place, file_name(path, root))
             if os.path.isfile(found):
                 break
         else:
             raise VideoError(
                 path,
-                f"{self.folder} has no flow of it: run videofusion flow DATA "
-                f"{self.folder}",
+                f"{self.place} has no flow of it: run videofusion flow DATA "
+                f"{self.place}",
             )
         if not _fresh(_info(found), path):
             raise VideoError(
                 path,
                 "it has changed since its flow was computed: run videofusion "
-                f"flow DATA {self.folder}",
+                f"flow DATA {self.place}",
             )
         return found
 
@@ -657,7 +668,8 @@ def open_flow(flow, root=None) -> Flow:
     if flow is None:
         raise ValueError(
             "this network eats optical flow: run `videofusion flow DATA OUT`, "
-            "then pass --flow OUT. Received: flow=None"
+            "then pass --flow OUT (or --flow dis, to compute it as clips are "
+            "read). Received: flow=None"
         )
     if flow in METHODS:
         return FlowAsRead(flow)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import keras
@@ -15,7 +16,8 @@ from keras import ops
 
 from keras_videofusion.data.augmentation import center_crop, test_passes
 from keras_videofusion.data.catalog import Catalog
-from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.clips import ClipSpec, each_stream
+from keras_videofusion.data.flow import Flow, from_bytes, open_flow
 from keras_videofusion.data.video import read_clips, timeline, VideoError
 from keras_videofusion.evaluation.scores import (
     probabilities,
@@ -24,6 +26,8 @@ from keras_videofusion.evaluation.scores import (
 )
 
 PASSES = (1, 4)
+# What needs no preparation, and takes milliseconds a field.
+FLOW = "dis"
 
 
 def score(
@@ -36,6 +40,7 @@ def score(
     seed: int = 0,
     on_error: str = "skip",
     progress: Callable[[int], None] | None = None,
+    flow: str | os.PathLike | None = None,
 ) -> tuple[Scores, list[dict[str, str]]]:
     """Scores the videos of a catalog by the paper's protocol.
 
@@ -48,7 +53,8 @@ def score(
     more than a few videos in memory.
 
     Args:
-        model: `keras.Model` from clips to one score per class.
+        model: `keras.Model` from clips to one score per class; of a clip of
+            two streams it takes a dict.
         catalog: `Catalog` of the videos, with the network's classes.
         spec: `ClipSpec` that the network needs.
         clips: Integer, clips per video.
@@ -60,6 +66,9 @@ def score(
         on_error: `"skip"`: a video that cannot be read is left out and named;
             `"raise"`: it ends the work.
         progress: Function of the number of videos done, or None.
+        flow: Where flow comes from, for a network that eats it: the folder
+            that `videofusion flow` made, or the name of a method to compute
+            it as the clips are read; `"dis"` if None.
 
     Returns:
         `Scores` of the videos that could be read, and a list of
@@ -75,6 +84,7 @@ def score(
     """
     _check(clips=clips, passes=passes, batch=batch, seed=seed, error=on_error)
     network = _Network(model, spec, batch)
+    source = _flow(spec, flow, catalog.root)
     names = video_ids(catalog)
     videos = tuple(catalog)
 
@@ -89,6 +99,7 @@ def score(
             _generator(seed, names[place]),
             video.start,
             video.end,
+            source,
         )
 
     kept: list[int] = []
@@ -96,7 +107,7 @@ def score(
     skipped: list[dict[str, str]] = []
     logits, shares = [], []
 
-    def readable() -> Iterator[np.ndarray]:
+    def readable() -> Iterator[Any]:
         for place, found in enumerate(_ahead(read, range(len(videos)))):
             if progress and place:
                 progress(place)
@@ -160,6 +171,7 @@ def predict(
     batch: int = 32,
     seed: int = 0,
     on_error: str = "skip",
+    flow: str | os.PathLike | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Names the classes of video files, one after the other.
 
@@ -167,7 +179,8 @@ def predict(
     `every` seconds.
 
     Args:
-        model: `keras.Model` from clips to one score per class.
+        model: `keras.Model` from clips to one score per class; of a clip of
+            two streams it takes a dict.
         spec: `ClipSpec` that the network needs.
         classes: Names of the classes.
         paths: Files.
@@ -181,6 +194,7 @@ def predict(
         seed: Integer, of the random crops.
         on_error: `"skip"` names a broken video in `error` of its result;
             `"raise"` ends the work.
+        flow: As for `score`.
 
     Yields:
         Dicts `{path, predictions, error}`: `predictions` is a list of
@@ -201,6 +215,7 @@ def predict(
             f"Received: every={every}"
         )
     network = _Network(model, spec, min(batch, clips * passes))
+    source = _flow(spec, flow)
     classes = tuple(classes)
     for path in paths:
         place = os.fspath(path)
@@ -212,7 +227,7 @@ def predict(
         try:
             windows = _windows(place, every)
             shares = _window_scores(
-                network, place, spec, windows, clips, passes, seed
+                network, place, spec, windows, clips, passes, seed, source
             )
             if shares.shape[1] != len(classes):
                 raise ValueError(
@@ -258,19 +273,25 @@ def logits_model(model: keras.Model) -> tuple[keras.Model, str]:
     last = _last_layer(model)
     name = getattr(getattr(last, "activation", None), "__name__", "")
     if isinstance(last, keras.layers.Softmax) and last.axis in (-1, 1):
-        return keras.Model(model.inputs, last.input), "softmax"
+        return keras.Model(_inputs(model), last.input), "softmax"
     if isinstance(last, keras.layers.Activation) and name in (
         "softmax",
         "sigmoid",
     ):
-        return keras.Model(model.inputs, last.input), name
+        return keras.Model(_inputs(model), last.input), name
     if type(last) is keras.layers.Dense:
         if name == "linear":
             return model, "softmax"
         if name in ("softmax", "sigmoid"):
             logits = _Unactivated(last)(last.input)
-            return keras.Model(model.inputs, logits), name
+            return keras.Model(_inputs(model), logits), name
     return _Logarithm(model), "softmax"
+
+
+def _inputs(model: keras.Model) -> Any:
+    """What a network takes, as it takes it: a dict of two streams."""
+    # A sequential network has no structure, and its `input` may be missing.
+    return model.inputs if isinstance(model, keras.Sequential) else model.input
 
 
 def _last_layer(model: keras.Model) -> Any:
@@ -324,7 +345,12 @@ class _Network:
 
     def __init__(self, model, spec, batch):
         self.network, self.activation = logits_model(model)
-        self.waiting = np.zeros((batch, spec.time, *spec.size, 3), np.uint8)
+        self.waiting = {
+            name: np.zeros((batch, *shape), np.uint8)
+            for name, shape in spec.shapes.items()
+        }
+        self.batch = batch
+        self.only = spec.streams[0]
 
     def __call__(self, stream, passes):
         """Yields logits and probabilities of clips, `(classes,)` each.
@@ -344,16 +370,23 @@ class _Network:
     def _logits(self, stream):
         count = 0
         for one in stream:
-            self.waiting[count] = one
+            clip = one if isinstance(one, dict) else {self.only: one}
+            for name, waiting in self.waiting.items():
+                waiting[count] = clip[name]
             count += 1
-            if count == len(self.waiting):
+            if count == self.batch:
                 yield from self._fed()
                 count = 0
         if count:
             yield from self._fed()[:count]
 
     def _fed(self):
-        logits = self.network.predict_on_batch(self.waiting)
+        inputs: Any = dict(self.waiting)
+        if "flow" in inputs:
+            inputs["flow"] = from_bytes(inputs["flow"])
+        if len(inputs) == 1:
+            inputs = inputs[self.only]
+        logits = self.network.predict_on_batch(inputs)
         return np.asarray(logits, np.float64)
 
 
@@ -361,25 +394,41 @@ class _Network:
 class _Read:
     """The clips of one video, before they are cropped."""
 
-    clips: np.ndarray  # (clips, time, height, width, 3)
+    clips: Any  # (clips, time, height, width, channels), or a dict of streams
     starts: np.ndarray  # (clips,), seconds
     size: tuple[int, int]
     count: int
     generator: np.random.Generator
 
-    def passes(self) -> Iterator[np.ndarray]:
-        for clip in self.clips:
+    def passes(self) -> Iterator[Any]:
+        for place in range(len(self.starts)):
+            clip = each_stream(itemgetter(place), self.clips)
             if self.count == 1:
                 yield center_crop(clip, self.size)
-            else:
-                yield from test_passes(clip, self.size, self.generator)
+                continue
+            views = test_passes(clip, self.size, self.generator)
+            for view in range(self.count):
+                yield each_stream(itemgetter(view), views)
+
+
+def _flow(spec, flow, root=None) -> Flow | None:
+    """Where the flow of clips comes from; None where they have none."""
+    return open_flow(flow or FLOW, root) if "flow" in spec.streams else None
 
 
 def _read(
-    path, spec, sampler, clips, passes, generator, start=None, end=None
+    path,
+    spec,
+    sampler,
+    clips,
+    passes,
+    generator,
+    start=None,
+    end=None,
+    flow=None,
 ) -> _Read:
     found, starts = read_clips(
-        path, spec, sampler, clips, generator, start, end
+        path, spec, sampler, clips, generator, start, end, flow=flow
     )
     return _Read(found, starts, spec.size, passes, generator)
 
@@ -424,10 +473,11 @@ def _windows(path: str, every: float | None) -> list[tuple[float, float]]:
     ]
 
 
-def _window_scores(network, path, spec, windows, clips, passes, seed):
+def _window_scores(network, path, spec, windows, clips, passes, seed, flow):
     """Probabilities of every window, `(windows, classes)`."""
 
     def read(place):
+        start, end = windows[place]
         return _read(
             path,
             spec,
@@ -435,7 +485,9 @@ def _window_scores(network, path, spec, windows, clips, passes, seed):
             clips,
             passes,
             _generator(seed, f"{place}"),
-            *windows[place],
+            start,
+            end,
+            flow,
         )
 
     def stream():

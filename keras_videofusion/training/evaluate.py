@@ -68,6 +68,24 @@ def _refuse_learned(run, rows):
         )
 
 
+def flow_of(opened, given=None):
+    """Where the flow of rows to score comes from, if the caller says nothing.
+
+    The run's own rows have the flow that it learned from. Of other videos
+    flow is computed as they are read, by the method that the run learned from.
+
+    Args:
+        opened: What `keras_videofusion.training.run.open_model` returned.
+        given: The caller's videos, or None for the run's own rows.
+
+    Returns:
+        Folder or name of a method; None where that is not known.
+    """
+    if opened.run is None:
+        return None
+    return opened.run.flow if given is None else opened.run.flow_method
+
+
 def evaluate(opened, catalog, progress=None, **protocol_arguments):
     """Scores a network and, if it came from a run, keeps the scores there.
 
@@ -76,7 +94,7 @@ def evaluate(opened, catalog, progress=None, **protocol_arguments):
         catalog: `Catalog` to score, from `rows_of`.
         progress: Function of the number of videos done, or None.
         **protocol_arguments: `clips`, `passes`, `batch`, `seed`, `on_error`
-            of `keras_videofusion.evaluation.protocol.score`.
+            and `flow` of `keras_videofusion.evaluation.protocol.score`.
 
     Returns:
         Dict, the object of `metrics.json`.

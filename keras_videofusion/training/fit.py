@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import inspect
 import sys
 import traceback
 
@@ -9,8 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_videofusion.applications import clip_spec, get_model
+from keras_videofusion.applications import clip_spec, get_model, MODELS
+from keras_videofusion.applications.assembly import SHARED
 from keras_videofusion.data.catalog import Catalog
+from keras_videofusion.data.flow import open_flow
 from keras_videofusion.data.pipeline import (
     steps,
     training_clips,
@@ -23,6 +26,7 @@ from keras_videofusion.training.callbacks import (
     Speed,
     TrainingError,
 )
+from keras_videofusion.training.losses import PartsCrossentropy
 from keras_videofusion.training.metrics import HitAtK
 from keras_videofusion.training.optimizer import KrizhevskySGD
 from keras_videofusion.training.run import Run, RunError
@@ -38,6 +42,7 @@ def train(
     resume=False,
     overwrite=False,
     on_error="skip",
+    flow=None,
     callbacks=(),
     verbose="auto",
     say=print,
@@ -61,6 +66,9 @@ def train(
         overwrite: Replaces the run that stands in the folder.
         on_error: `"skip"`: a broken video is replaced by another and named;
             `"raise"`: it ends the run.
+        flow: Where flow comes from, for a network that eats it: the folder
+            that `videofusion flow` made, or the name of a method to compute
+            it as clips are read. A resumed run knows its own.
         callbacks: Further Keras callbacks.
         verbose: As for `keras.Model.fit`.
         say: Function of one line of text.
@@ -96,17 +104,22 @@ def train(
         if state and (state["epoch"] >= recipe.epochs or state["stopped"]):
             say(f"{run.folder} has finished its {state['epoch']} epochs.")
             return run
+    spec = clip_of(recipe)
+    source = None
+    if "flow" in spec.streams:
+        before = run if resume and run.exists else None
+        source = _open_flow(flow, before, catalog.root)
+    flow = source and source.place
     keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
-    spec = clip_of(recipe)
     with open_strategy(recipe.strategy).scope():
-        model = build(recipe, spec, len(catalog.classes), weights)
+        model = build(
+            recipe, spec, len(catalog.classes), weights, training=True
+        )
         model.compile(
             optimizer=optimizer_of(recipe),
-            loss=keras.losses.CategoricalCrossentropy(
-                label_smoothing=recipe.label_smoothing
-            ),
+            loss=PartsCrossentropy(label_smoothing=recipe.label_smoothing),
             # Of five classes or fewer one of the best five is always right.
             metrics=[HitAtK(1), *[HitAtK(5)] * (len(catalog.classes) > 5)],
             jit_compile=recipe.jit_compile,
@@ -117,6 +130,8 @@ def train(
         "recipe": recipe.to_json(),
         "clip": spec.to_json(),
         "data": str(catalog.root),
+        "flow": flow,
+        "flow_method": source and source.method,
     }
     if not (resume and run.exists):
         run.create(settings, catalog, overwrite)
@@ -142,6 +157,7 @@ def train(
         jitter=recipe.jitter,
         on_error=on_error,
         on_skip=skip,
+        flow=flow,
     )
     checked = None
     if len(watched):
@@ -152,6 +168,7 @@ def train(
             clips=recipe.validation_clips,
             on_error=on_error,
             on_skip=skip,
+            flow=flow,
         )
     monitor = "val_loss" if checked is not None else "loss"
     if verbose == "auto":
@@ -207,24 +224,31 @@ def clip_of(recipe):
     """The clip that the recipe's network eats.
 
     Args:
-        recipe: `Recipe`; its `size`, `resize` and `step` change
-            the network's own.
+        recipe: `Recipe`; its `size`, `resize`, `frames`, `fps` and `step`
+            change the network's own.
 
     Returns:
         `ClipSpec`.
     """
     spec = clip_spec(recipe.model)
+    if recipe.frames is not None:
+        # A field per frame stays one; ten about each frame stay ten.
+        flow = recipe.frames if spec.flow == spec.frames else spec.flow
+        spec = dataclasses.replace(spec, frames=recipe.frames, flow=flow)
     if recipe.size is not None:
         spec = spec.with_size(recipe.size)
+    if recipe.resize == "square":
+        spec = dataclasses.replace(spec, resize=("square", max(spec.resized)))
     if recipe.resize == "stretch":
-        side = spec.resize[1]
-        spec = dataclasses.replace(spec, resize=(side, side))
+        spec = dataclasses.replace(spec, resize=spec.resized)
+    if recipe.fps is not None:
+        spec = dataclasses.replace(spec, fps=recipe.fps or None)
     if recipe.step is not None:
         spec = dataclasses.replace(spec, step=recipe.step)
     return spec
 
 
-def build(recipe, spec, classes, weights=None):
+def build(recipe, spec, classes, weights=None, training=False):
     """The network of a recipe, not compiled.
 
     Args:
@@ -232,15 +256,33 @@ def build(recipe, spec, classes, weights=None):
         spec: `ClipSpec` that says the input's shape.
         classes: Integer.
         weights: As for every builder.
+        training: Whether it is built to be trained: some networks then give
+            the scores of their parts, each to be trained on the label, of
+            shape `(batch, parts, classes)`.
 
     Returns:
         A `keras.Model`.
+
+    Raises:
+        ValueError: If the recipe's options are none of the builder's.
     """
+    entry = MODELS[recipe.model]
     own = {
         "width": recipe.width,
         "dropout": recipe.dropout,
         "kernel_initializer": recipe.initializer,
     }
+    own = {key: value for key, value in own.items() if value is not None}
+    known = list(inspect.signature(entry.builder).parameters)[len(SHARED) :]
+    unknown = set(recipe.options) - set(known)
+    if unknown:
+        raise ValueError(
+            f"`options` of {recipe.model} must be among "
+            f"{', '.join(known) or 'none'}. "
+            f"Received: {', '.join(sorted(unknown))}"
+        )
+    options = {**(entry.training if training else {}), **recipe.options}
+    shapes = spec.shapes
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
@@ -248,8 +290,11 @@ def build(recipe, spec, classes, weights=None):
             recipe.model,
             weights=weights,
             classes=classes,
-            input_shape=(spec.frames * spec.chunks, *spec.size, 3),
+            input_shape=(
+                shapes if len(shapes) > 1 else shapes[spec.streams[0]]
+            ),
             **own,
+            **options,
         )
     finally:
         keras.config.set_dtype_policy(before)
@@ -385,6 +430,19 @@ def _restore(model, run, state):
             f"{path} cannot be read: {reason}. Start again with --overwrite; "
             f"the best network so far is {run.path('model.keras')}"
         ) from error
+
+
+def _open_flow(flow, before, root):
+    """Where flow comes from; a run that is gone on with keeps its method."""
+    if before is None:
+        return open_flow(flow, root)
+    source = open_flow(flow or before.flow, root)
+    if source.method != before.flow_method:
+        raise RunError(
+            f"the run learned from flow of method {before.flow_method}. "
+            f"Received: flow={source.place!r} of method {source.method}"
+        )
+    return source
 
 
 def _same(before, now):

@@ -1,6 +1,6 @@
 """A run's folder: what is in it, and how it is written and read.
 
-    recipe.json       recipe, clip, data root and split
+    recipe.json       recipe, clip, data root and flow
     catalog.csv       every row used, with its split
     classes.txt       a class a line
     checkpoints/      state.json and the weights that it names
@@ -24,9 +24,15 @@ from pathlib import Path
 
 import keras
 
-from keras_videofusion.applications import clip_spec, get_model, MODELS
+from keras_videofusion.applications import (
+    class_names,
+    clip_spec,
+    get_model,
+    MODELS,
+)
+from keras_videofusion.applications.weights import release
 from keras_videofusion.data.catalog import Catalog, open_catalog
-from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.clips import ClipSpec, STREAMS
 from keras_videofusion.data.files import write_json, write_text
 from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.version import __version__
@@ -120,6 +126,16 @@ class Run:
     @property
     def spec(self):
         return ClipSpec.from_json(self.settings["clip"])
+
+    @property
+    def flow(self):
+        """The folder of flow, or a method's name; None where there is none."""
+        return self.settings.get("flow")
+
+    @property
+    def flow_method(self):
+        """How the flow that the run learned from was computed, or None."""
+        return self.settings.get("flow_method")
 
     @property
     def classes(self):
@@ -281,8 +297,15 @@ def open_model(text):
         return Opened(model, _spec_of(model, path), _classes_of(model, path))
     name, colon, weights = str(text).partition(":")
     if colon and name in MODELS:
-        model = get_model(name, weights=weights)
-        return Opened(model, clip_spec(name), _classes_of(model, path))
+        found = release(name, weights)
+        if found is None or found.classes is None:
+            # The builder's own line says what there is.
+            model = get_model(name, weights=weights)
+            return Opened(model, clip_spec(name), _classes_of(model, path))
+        model = get_model(name, weights=weights, classes=found.classes)
+        return Opened(
+            model, clip_spec(name, weights), class_names(found.labels)
+        )
     raise RunError(
         "MODEL must be a run's folder, a .keras file, or name:weights such "
         f"as s3d:kinetics400, and there is none of that name. Received: {text}"
@@ -291,18 +314,31 @@ def open_model(text):
 
 def _spec_of(model, path):
     """The clip of a network that came without its run's folder."""
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 5:
+    shapes = getattr(model, "input_shape", None)
+    if isinstance(shapes, tuple):
+        # Flow has two channels.
+        shapes = {"flow" if shapes[-1] == 2 else "rgb": shapes}
+    if not isinstance(shapes, dict) or any(
+        name not in STREAMS or not isinstance(shape, tuple) or len(shape) != 5
+        for name, shape in shapes.items()
+    ):
         raise RunError(
             f"{path} does not take clips of shape (batch, time, height, "
-            f"width, 3). Received: input_shape={shape}"
+            "width, 3), nor flow of 2 channels, nor both as 'rgb' and 'flow'."
+            f" Received: input_shape={getattr(model, 'input_shape', None)}"
         )
-    _, time, height, width, _ = shape
-    spec = (
-        clip_spec(model.name) if model.name in MODELS else ClipSpec(frames=10)
-    )
-    if time is not None and time != spec.frames * spec.chunks:
-        spec = ClipSpec(frames=time)
+    spec = clip_spec(model.name) if model.name in MODELS else ClipSpec(10)
+    streams = tuple(name for name in STREAMS if name in shapes)
+    times = {name: shape[1] for name, shape in shapes.items()}
+    if spec.streams != streams or any(
+        time not in (None, spec.shapes[name][0]) for name, time in times.items()
+    ):
+        frames = times.get("rgb") or times.get("flow") or spec.frames
+        flow = times.get("flow") or frames
+        spec = ClipSpec(
+            frames, streams=streams, flow=flow if "flow" in shapes else None
+        )
+    _, _, height, width, _ = shapes[streams[0]]
     if height is None or width is None:
         return spec
     return spec.with_size((height, width))
