@@ -49,6 +49,10 @@ def test_every_field_is_a_flag():
     text = ["train", "videos", "--run", "r"]
     for part in dataclasses.fields(Recipe):
         assert getattr(cli.parse(text), part.name) is None
+        if part.name == "options":
+            given = cli.parse([*text, "--option", "grid=torch"])
+            assert given.options == [("grid", "torch")]
+            continue
         flag = "--" + part.name.replace("_", "-")
         if part.metadata["kind"] is bool:
             given = cli.parse([*text, "--no-" + flag[2:]])

@@ -29,10 +29,6 @@ and by keyword alone:
 import fnmatch
 import gc
 from collections import namedtuple
-from importlib import resources
-
-import numpy as np
-from keras import ops
 
 from keras_videofusion.applications import (
     c3d,
@@ -55,6 +51,11 @@ from keras_videofusion.applications.fusion import (
 )
 from keras_videofusion.applications.i3d import I3D, TwoStreamI3D
 from keras_videofusion.applications.inflation import inflate
+from keras_videofusion.applications.labels import (
+    class_names,
+    decode_predictions,
+    sports1m_classes,
+)
 from keras_videofusion.applications.multiresolution import (
     ContextSingleFrame,
     FoveaSingleFrame,
@@ -108,6 +109,7 @@ __all__ = [
     "TwoStream",
     "TwoStreamI3D",
     "TwoStreamS3DG",
+    "class_names",
     "clip_spec",
     "costs_table",
     "decode_predictions",
@@ -117,6 +119,7 @@ __all__ = [
     "macs",
     "parameters",
     "preprocess_input",
+    "sports1m_classes",
 ]
 
 # Arguments are the builder's own that the name stands for; training, those
@@ -261,46 +264,3 @@ def preprocess_input(x, data_format=None):
             f"Received: data_format={data_format!r}"
         )
     return x
-
-
-def decode_predictions(preds, top=5):
-    """Names the best classes of Sports-1M.
-
-    Args:
-        preds: Array of shape `(samples, 487)`.
-        top: Integer, how many.
-
-    Returns:
-        A list per sample of `(topic, name, score)`, the best first.
-
-    Raises:
-        ValueError: If the shape is another.
-    """
-    preds = ops.convert_to_numpy(preds)
-    if preds.ndim != 2 or preds.shape[1] != 487:
-        raise ValueError(
-            "`decode_predictions` expects a batch of predictions, an array "
-            f"of shape (samples, 487). Received: preds of shape {preds.shape}"
-        )
-    names = sports1m_classes()
-    return [
-        [
-            (*names[c], float(row[c]))
-            for c in np.argsort(-row, kind="stable")[:top]
-        ]
-        for row in preds
-    ]
-
-
-def sports1m_classes():
-    """Topics and names of Sports-1M's 487 classes, in the authors' order.
-
-    Returns:
-        List of pairs of strings: Freebase topic ("-" if the authors give
-        none) and name.
-    """
-    text = resources.files(__package__).joinpath("sports1m.txt")
-    lines = text.read_text(encoding="utf-8").splitlines()
-    return [
-        tuple(line.split(",", 1)) for line in lines if not line.startswith("#")
-    ]

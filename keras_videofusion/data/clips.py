@@ -80,7 +80,7 @@ class ClipSpec:
             self.fps,
         )
         _expect(
-            self._resized is not None,
+            self.resized is not None,
             "resize",
             "('square', n), ('short_side', n), ('cover', height, width), "
             "('pad', height, width) or (height, width)",
@@ -93,8 +93,7 @@ class ClipSpec:
             self.size,
         )
         _expect(
-            self.size[0] <= self._resized[0]
-            and self.size[1] <= self._resized[1],
+            self.size[0] <= self.resized[0] and self.size[1] <= self.resized[1],
             "size",
             f"no larger than the resized frame, {self.resize}",
             self.size,
@@ -166,8 +165,8 @@ class ClipSpec:
         return {stream: shapes[stream] for stream in self.streams}
 
     @property
-    def _resized(self):
-        """Least height and width of a resized frame; None if not valid."""
+    def resized(self):
+        """Least `(height, width)` of a resized frame; None if not valid."""
         kind, *rest = self.resize or (None,)
         lengths = tuple(rest)
         if kind in ("square", "short_side"):
@@ -205,9 +204,7 @@ class ClipSpec:
         # Never smaller than the crop, however the rounding falls.
         tall, wide = (
             max(round(old * new / was), new)
-            for old, new, was in zip(
-                self._resized, size, self.size, strict=True
-            )
+            for old, new, was in zip(self.resized, size, self.size, strict=True)
         )
         if kind in ("square", "short_side"):
             return replace(self, size=size, resize=(kind, max(tall, wide)))

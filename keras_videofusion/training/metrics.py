@@ -40,13 +40,16 @@ def hits(truth, scores, k):
 
     Args:
         truth: Tensor of shape `(clips, classes)`, more than 0 where true.
-        scores: Tensor of shape `(clips, classes)`.
+        scores: Tensor of shape `(clips, classes)`, or `(clips, parts,
+            classes)`, whose mean over the parts counts.
         k: Integer; all classes count if it exceeds their number.
 
     Returns:
         Float32 tensor of shape `(clips,)`.
     """
     k = min(k, scores.shape[-1])
+    if len(scores.shape) == 3:
+        scores = ops.mean(scores, axis=1)
     _, best = ops.top_k(ops.cast(scores, "float32"), k)
     found = ops.take_along_axis(ops.cast(truth > 0, "float32"), best, axis=-1)
     return ops.max(found, axis=-1)

@@ -10,7 +10,7 @@ from pathlib import Path
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("one", "mirrored")
-RESIZES = ("square", "stretch")
+RESIZES = ("own", "square", "stretch")
 SAMPLERS = ("random", "uniform", "centre")
 
 
@@ -49,10 +49,19 @@ class Recipe:
         kind=int,
     )
     resize: str = told(
-        "square",
-        "how frames get their shape: the central square of each, as the "
-        "paper, or all of each, stretched",
+        "own",
+        "how frames get their shape: the network's own way, the central "
+        "square of each, or all of each, stretched",
         RESIZES,
+    )
+    frames: int | None = told(
+        None, "frames of a clip (default: the network's own)", kind=int
+    )
+    fps: float | None = told(
+        None,
+        "frames per second to count in; 0: the video's own rate "
+        "(default: the network's own)",
+        kind=float,
     )
     step: int | None = told(
         None,
@@ -60,10 +69,23 @@ class Recipe:
         "(default: the network's own)",
         kind=int,
     )
-    dropout: float = told(0.0, "dropout rate after fc6 and fc7")
-    initializer: str = told(
-        "halving",
-        "weights to start from: halving, krizhevsky, or a Keras initializer",
+    dropout: float | None = told(
+        None, "dropout rate (default: the network's own)", kind=float
+    )
+    initializer: str | None = told(
+        None,
+        "weights to start from: halving, authors, krizhevsky, or a Keras "
+        "initializer (default: the network's own)",
+        kind=str,
+    )
+    options: dict = field(
+        default_factory=dict,
+        metadata={
+            "help": "an argument of the network's builder alone, such as "
+            "momentum=0.9 or boundary=mixed_4b; may be repeated",
+            "choices": None,
+            "kind": dict,
+        },
     )
 
     optimizer: str = told("sgd", "the update rule", OPTIMIZERS)
@@ -120,9 +142,11 @@ class Recipe:
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         self._expect("seed", self.seed >= 0, "0 or more")
         for name in ("momentum", "dropout", "label_smoothing"):
-            self._expect(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+            value = getattr(self, name)
+            self._expect(name, value is None or 0 <= value < 1, "in [0, 1)")
         self._expect("jitter", 0 <= self.jitter <= 1, "in [0, 1]")
-        for name in ("size", "step"):
+        self._expect("fps", self.fps is None or self.fps >= 0, "0 or more")
+        for name in ("size", "step", "frames"):
             value = getattr(self, name)
             self._expect(name, value is None or value >= 1, "1 or more")
         self._expect(

@@ -1,0 +1,28 @@
+"""The loss of clips, and of networks that answer in parts."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_videofusion")
+class PartsCrossentropy(keras.losses.CategoricalCrossentropy):
+    """Categorical cross-entropy, of every part of a network by itself.
+
+    A recurrent network answers at every frame, a fused one with two tops;
+    each answer is held to the clip's label, and the losses are averaged. Of
+    an answer in one part it is Keras's own loss.
+
+    Input shapes:
+        Truth `(batch, classes)`; scores `(batch, classes)` or
+        `(batch, parts, classes)`.
+
+    References:
+        Donahue et al., CVPR 2015, section 4.1; Carreira & Zisserman, CVPR
+        2017, section 2.1; Feichtenhofer et al., CVPR 2016, section 3.4.
+    """
+
+    def call(self, y_true, y_pred):
+        if len(y_pred.shape) == len(y_true.shape):
+            return super().call(y_true, y_pred)
+        parts = ops.broadcast_to(ops.expand_dims(y_true, 1), ops.shape(y_pred))
+        return ops.mean(super().call(parts, y_pred), axis=-1)

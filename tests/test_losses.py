@@ -1,0 +1,53 @@
+"""The loss, against a plain loop over clips and parts."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_videofusion.training.losses import PartsCrossentropy
+
+draw = np.random.default_rng(0)
+
+
+def distribution(*shape):
+    scores = np.exp(draw.normal(size=shape))
+    return (scores / scores.sum(-1, keepdims=True)).astype("float32")
+
+
+def crossentropy(truth, scores, smoothing):
+    truth = truth * (1 - smoothing) + smoothing / len(truth)
+    return -(truth * np.log(scores)).sum()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_every_part_is_held_to_the_label(smoothing):
+    truth = np.eye(5, dtype="float32")[[0, 3, 1]]
+    scores = distribution(3, 4, 5)
+
+    loss = PartsCrossentropy(label_smoothing=smoothing)(truth, scores)
+
+    expected = np.mean(
+        [
+            crossentropy(truth[clip], scores[clip, part], smoothing)
+            for clip in range(3)
+            for part in range(4)
+        ]
+    )
+    np.testing.assert_allclose(float(loss), expected, rtol=1e-5)
+
+
+def test_it_is_not_the_loss_of_the_mean():
+    truth, scores = np.eye(5, dtype="float32"), distribution(5, 4, 5)
+
+    apart = float(PartsCrossentropy()(truth, scores))
+
+    assert apart > 1.02 * float(PartsCrossentropy()(truth, scores.mean(1)))
+
+
+def test_one_part_is_keras_s_own():
+    truth, scores = np.eye(5, dtype="float32"), distribution(5, 5)
+
+    ours = PartsCrossentropy(label_smoothing=0.2)(truth, scores)
+
+    theirs = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)
+    assert float(ours) == float(theirs(truth, scores))
