@@ -259,8 +259,9 @@ def logits_model(model: keras.Model) -> tuple[keras.Model, str]:
     """The network before its last softmax or sigmoid, on the same weights.
 
     Where the last layer is a `Dense` with such an activation, or is such an
-    `Activation` or `Softmax` layer, it is taken apart. A last `Dense` without
-    activation gives logits already; they are held to be a softmax's. Of any
+    `Activation` or `Softmax` layer, it is taken apart. A last `Dense` or
+    `Activation` that is linear gives logits already; they are held to be a
+    softmax's. Of any
     other network the output is held to be probabilities that sum to 1, and
     its logits are their logarithms.
 
@@ -274,11 +275,11 @@ def logits_model(model: keras.Model) -> tuple[keras.Model, str]:
     name = getattr(getattr(last, "activation", None), "__name__", "")
     if isinstance(last, keras.layers.Softmax) and last.axis in (-1, 1):
         return keras.Model(_inputs(model), last.input), "softmax"
-    if isinstance(last, keras.layers.Activation) and name in (
-        "softmax",
-        "sigmoid",
-    ):
-        return keras.Model(_inputs(model), last.input), name
+    if isinstance(last, keras.layers.Activation):
+        if name == "linear":
+            return model, "softmax"
+        if name in ("softmax", "sigmoid"):
+            return keras.Model(model.inputs, last.input), name
     if type(last) is keras.layers.Dense:
         if name == "linear":
             return model, "softmax"

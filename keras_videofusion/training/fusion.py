@@ -77,16 +77,19 @@ def fuse(
     spec = _joined_clip(rgb, flow)
     rows = _same_rows(rgb, flow)
     towers = {"rgb": rgb.model(), "flow": flow.model()}
-    activations = {}
-    for stream, tower in towers.items():
-        bare, activations[stream] = logits_model(tower)
-        towers[stream] = bare if by == "logits" else tower
-        towers[stream].name = f"{stream}_tower"
+    activations = {k: logits_model(tower)[1] for k, tower in towers.items()}
     if len(set(activations.values())) > 1:
         raise RunError(
             "the two runs must end in the same activation. "
             f"Received: {activations['rgb']} and {activations['flow']}"
         )
+    if by == "logits":
+        towers = {
+            "rgb": _unactivated(towers["rgb"], rgb),
+            "flow": _unactivated(towers["flow"], flow),
+        }
+    for stream, tower in towers.items():
+        tower.name = f"{stream}_tower"
     model = fused(towers, by, shares, activations["rgb"], "two_stream")
     if by == "svm":
         _train_machine(model, rows, spec, flow.flow, clips, margin, say)
@@ -121,6 +124,24 @@ def fuse(
     )
     say(f"{run.folder}: {rgb.folder} and {flow.folder}, fused by {by}")
     return run
+
+
+def _unactivated(model, run):
+    """The same network without its last layer's softmax or sigmoid."""
+    last = model.layers[-1]
+    if not hasattr(last, "activation"):
+        raise RunError(
+            "`logits` can be added of networks whose last layer has a softmax "
+            f"or a sigmoid; fuse by probabilities. Received: {run.folder}, "
+            f"which ends in {type(last).__name__}"
+        )
+    config = model.get_config()
+    for layer in config["layers"]:
+        if layer["config"]["name"] == last.name:
+            layer["config"]["activation"] = "linear"
+    bare = type(model).from_config(config)
+    bare.set_weights(model.get_weights())
+    return bare
 
 
 def _joined_clip(rgb, flow):
