@@ -402,6 +402,18 @@ def test_the_output_of_a_last_layer_without_activation_is_logits():
     )
 
 
+def test_a_last_activation_that_is_linear_shows_logits():
+    clip = keras.Input((8,))
+    x = keras.layers.Dense(3)(clip)
+    model = keras.Model(clip, keras.layers.Activation(None)(x))
+    inputs = np.ones((2, 8), "float32")
+    logits, activation = logits_model(model)
+    assert activation == "softmax"
+    np.testing.assert_array_equal(
+        logits.predict_on_batch(inputs), model.predict_on_batch(inputs)
+    )
+
+
 def test_logits_reach_beyond_what_a_softmax_can_show():
     model = dense("softmax")
     weights = model.get_weights()

@@ -2,28 +2,32 @@
 
 Every builder takes, in this order:
 
-    include_top: Whether the fully connected layers and `predictions` are
-        built. Without them the network ends in its last feature map, of shape
+    include_top: Whether the top and `predictions` are built. Without them
+        the network ends in its last feature map, of shape
         `(batch, time, height, width, channels)`, and height and width of the
-        input may be left open.
+        input may be left open, as time may where the network allows it.
     weights: None (random), the path of a `.weights.h5` or `.keras` file, or
         the name of a published set where there is one.
-    input_tensor: Keras tensor to build upon, or None.
-    input_shape: `(time, height, width, channels)`; time is the network's own.
+    input_tensor: Keras tensor to build upon, or None; of two streams a dict.
+    input_shape: `(time, height, width, channels)`; of two streams a dict
+        `{"rgb": ..., "flow": ...}`. Time is the network's own in those of
+        Karpathy et al. and the two-stream ones, where it is built in.
     pooling: None, `"avg"` or `"max"`, over all of the last map, where there
         is no top.
-    classes: Integer.
+    classes: Integer; published weights bring their own number if it is left
+        at its default.
     classifier_activation: Activation of `predictions`; None for logits.
     name: The model's name.
 
 and by keyword alone:
 
-    include_preprocessing: Whether the first layer subtracts 117 from raw RGB
-        pixels 0..255.
+    include_preprocessing: Whether the first layer scales raw RGB pixels
+        0..255, and flow in pixels per frame, as the network's authors do.
     width: Float, share of filters and units, `max(1, round(n * width))`.
-    dropout: Float, rate after fc6 and fc7.
-    kernel_initializer: `"halving"`, `"krizhevsky"`, or a Keras initializer:
-        see `keras_videofusion.applications.notation.Making`.
+    dropout: Float, rate before, or among, the fully connected layers.
+    kernel_initializer: `"authors"` (what the network's source states),
+        `"halving"`, `"krizhevsky"`, or a Keras initializer: see
+        `keras_videofusion.applications.notation.Making`.
 """
 
 import fnmatch

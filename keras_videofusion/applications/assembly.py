@@ -204,6 +204,24 @@ def settle(network, weights, defaults, given):
     return {**defaults, **told, **needed}
 
 
+def classes_for(network, weights, classes, default):
+    """The number of classes, where published weights may have their own.
+
+    Args:
+        network: String, the network's name in `applications.MODELS`.
+        weights: The builder's argument.
+        classes: The builder's argument.
+        default: Integer, its default.
+
+    Returns:
+        Integer: that of the weights, unless the caller asks for another.
+    """
+    release = weight_files.release(network, weights)
+    if release and release.classes and classes == default:
+        return release.classes
+    return classes
+
+
 def clip_for(network, weights, clip):
     """The clip that a network is fed, as published weights were.
 

@@ -9,6 +9,7 @@ from keras import layers
 
 from keras_videofusion.applications.assembly import (
     assemble,
+    classes_for,
     predictions,
     settle,
     shared,
@@ -89,6 +90,7 @@ def C3D(
         Tran et al., ICCV 2015, section 3.3; Carreira & Zisserman, CVPR 2017,
         section 2.2 ("3D-ConvNet").
     """
+    classes = classes_for("c3d", weights, classes, 487)
     grid = settle("c3d", weights, {"grid": "tf"}, {"grid": grid})["grid"]
     expect_one_of("grid", grid, GRIDS)
     expect_one_of("style", style, STYLES)

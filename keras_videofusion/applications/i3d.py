@@ -9,7 +9,11 @@ and the Kinetics Dataset, CVPR 2017, sections 2.4 and 2.5.
 
 from dataclasses import replace
 
-from keras_videofusion.applications.assembly import assemble, shared
+from keras_videofusion.applications.assembly import (
+    assemble,
+    classes_for,
+    shared,
+)
 from keras_videofusion.applications.inception import (
     averaged,
     expect_one_of,
@@ -103,6 +107,7 @@ def I3D(
     expect_one_of("modality", modality, tuple(MODALITIES))
     expect_one_of("grid", grid, GRIDS)
     network = "i3d" if modality == "rgb" else "i3d_flow"
+    classes = classes_for(network, weights, classes, 400)
     style = Style(EVERYWHERE, momentum=momentum, grid=grid)
     return inflated(network, MODALITIES[modality], style, shared(locals()))
 

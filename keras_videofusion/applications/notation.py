@@ -85,7 +85,7 @@ class Making:
         if self.kernel_initializer in ("halving", "authors"):
             # He's 2 / fan_in keeps the scale; a quarter of it halves that.
             scale = 2.0 / 4.0
-            if name.endswith(("conv1", "conv1_1")):
+            if name.endswith(("conv1", "conv1_1", "conv1a")):
                 scale = 2.0 / self.reach**2
             elif name in ("predictions", "logits"):
                 scale = 1.0
