@@ -704,18 +704,29 @@ def _add(total, planes, owners, places, ratio):
         places: and in `planes`, what belongs to them.
         ratio: Float array `(x, y)` by which displacements grow.
     """
-    if np.all(ratio == 1) and len(np.unique(owners)) == len(owners):
+    alone = len(np.unique(owners)) == len(owners)
+    if alone and np.all(ratio == 1):
         total[owners] = planes[places]
+        return
+    if alone:
+        for owner, place in zip(owners.tolist(), places.tolist(), strict=True):
+            for axis in range(2):
+                _grow(planes[place, axis], 128, ratio[axis], total[owner, axis])
         return
     sums = np.zeros(total.shape, np.int16)
     for owner, place in zip(owners.tolist(), places.tolist(), strict=True):
         sums[owner] += planes[place]
         sums[owner] -= 128
-    grown = np.multiply(sums, ratio[:, None, None], dtype=np.float32)
-    np.rint(grown, out=grown)
-    np.clip(grown, -127, 127, out=grown)
-    grown += 128
-    total[:] = grown
+    for axis in range(2):
+        _grow(sums[:, axis], 0, ratio[axis], total[:, axis])
+
+
+def _grow(values, zero, ratio, into):
+    """Multiplies displacements, in the bytes' unit, and writes bytes."""
+    found = values.astype(np.float32)
+    found *= np.float32(ratio)
+    found += np.float32(128.5 - zero * ratio)  # the cast rounds down
+    into[:] = np.clip(found, 1, 255, out=found)
 
 
 def _scaled(planes, size):
@@ -730,16 +741,20 @@ def _scaled(planes, size):
     """
     if planes.shape[-2:] == tuple(size):
         return planes
+    height, width = planes.shape[-2:]
     scaler = VideoReformatter()
+    # One frame serves all: to make one costs as much as to scale it.
+    frame = av.VideoFrame(width, height, "gray")
     found = np.empty((*planes.shape[:2], *size), np.uint8)
     for plane, into in zip(
-        planes.reshape(-1, *planes.shape[2:]),
+        planes.reshape(-1, height, width),
         found.reshape(-1, *size),
         strict=True,
     ):
+        _plane(frame)[:] = plane
         into[:] = _plane(
             scaler.reformat(
-                av.VideoFrame.from_ndarray(plane, format="gray"),
+                frame,
                 size[1],
                 size[0],
                 "gray",
