@@ -24,8 +24,9 @@ FLOORS = (
 # The ground's two rooms: clips are cut by layers, layers know no data.
 WITHIN_FLOOR = {("data", "layers")}
 # A recipe is the standard library alone, and the evaluation of a run is
-# training's affair.
+# training's affair. Releases import it where they read a checkpoint of its.
 TENSORFLOW = {
+    "applications/releases.py",
     "data/pipeline.py",
     "data/directory.py",
     "training/fit.py",

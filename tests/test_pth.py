@@ -358,6 +358,14 @@ def test_streams_of_another_magic_are_refused(path):
     refused(path, "neither a zip archive nor")
 
 
+@pytest.mark.parametrize("numel", [11, 13, -1])
+def test_streams_whose_storages_are_of_another_length_are_refused(path, numel):
+    made = hand.tensor(WHOLE, (11,))
+    hand.stream(path, hand.mapping({"w": made}), {"0": (numel, F4.tobytes())})
+
+    refused(path, f"must have 12 elements, and has {numel}")
+
+
 def test_views_of_the_oldest_streams_are_refused(path):
     view = hand.row(hand.text("1"), hand.number(0), hand.number(12))
     made = hand.tensor(hand.storage("0", 12, view=view), (12,))

@@ -242,11 +242,11 @@ def s3d(**arguments):
     )
 
 
-def i3d(**arguments):
+def i3d(weights="kinetics400", **arguments):
     return applications.I3D(
+        weights=weights,
         kernel_initializer="zeros",
-        **{"weights": "kinetics400", "input_shape": CLIP, **LOGITS},
-        **arguments,
+        **{"input_shape": CLIP, **LOGITS, **arguments},
     )
 
 
@@ -301,8 +301,7 @@ def test_i3d_answers_as_deepminds(published):
 
 
 def test_i3d_of_flow_answers_as_deepminds(published):
-    flow = {"input_shape": (16, 64, 64, 2), "modality": "flow"}
-    model = applications.I3D(weights="kinetics400", **LOGITS, **flow)
+    model = i3d(input_shape=(16, 64, 64, 2), modality="flow")
 
     expect_oracle(model, "deepmind_i3d_flow_16x64x64")
 
@@ -324,19 +323,13 @@ def test_two_streams_add_the_logits_of_both(published):
 
 
 def test_six_hundred_classes_come_without_prefix_and_with_slots(published):
-    model = i3d_600()
+    model = i3d(weights="kinetics600")
 
     state = deepmind_state(classes=600)
     head = state["Logits/Conv3d_0c_1x1/conv_3d/w"][0, 0, 0]
     slip = state["Mixed_5b/Branch_2/Conv3d_0a_3x3/conv_3d/w"]
     np.testing.assert_array_equal(model.get_layer("logits").kernel, head)
     np.testing.assert_array_equal(model.get_layer("mixed_5b_b2b").kernel, slip)
-
-
-def i3d_600():
-    return applications.I3D(
-        weights="kinetics600", input_shape=CLIP, classes=600
-    )
 
 
 @pytest.fixture(scope="module")
@@ -355,7 +348,7 @@ def test_c3d_answers_as_openmmlabs(c3d_state, tmp_path, monkeypatch):
     publish_c3d(monkeypatch, tmp_path, "ucf101", write_stream, c3d_state)
 
     model = applications.C3D(
-        weights="ucf101", classes=101, kernel_initializer="zeros", **LOGITS
+        weights="ucf101", kernel_initializer="zeros", **LOGITS
     )
 
     expect_oracle(model, "mmaction2_c3d_16x112x112")
@@ -518,8 +511,8 @@ def test_paths_and_none_are_no_releases(tmp_path):
             "400 classes.*include_top=False.*classes=7",
         ),
         (
-            lambda: applications.C3D(weights="ucf101"),
-            "trained on 101 classes.*classes=487",
+            lambda: applications.C3D(weights="ucf101", classes=7),
+            "trained on 101 classes.*classes=7",
         ),
         (
             lambda: applications.I3D(weights="sports1m"),
@@ -949,9 +942,9 @@ def internet(request):
     [
         ("S3D", {"weights": "kinetics400"}),
         ("I3D", {"weights": "kinetics400_scratch"}),
-        ("I3D", {"weights": "kinetics600", "classes": 600}),
+        ("I3D", {"weights": "kinetics600"}),
         ("I3D", {"weights": "kinetics400_scratch", "modality": "flow"}),
-        ("C3D", {"weights": "ucf101", "classes": 101}),
+        ("C3D", {"weights": "ucf101"}),
         ("C3D", {"weights": "sports1m", "include_top": False}),
     ],
 )

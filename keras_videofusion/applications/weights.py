@@ -48,7 +48,7 @@ def release(network, weights):
     return RELEASES.get((network, weights))
 
 
-def check(network, weights, include_top=False, classes=None):
+def check(network, weights, include_top, classes):
     """Refuses weights that do not exist, or not for such a network.
 
     Args:
@@ -93,7 +93,7 @@ def check(network, weights, include_top=False, classes=None):
     )
 
 
-def load(model, weights, network=None):
+def load(model, weights, network):
     """Loads a weights file, or a published set, into a network.
 
     Args:
