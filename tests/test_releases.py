@@ -6,8 +6,12 @@ that the authors' own code gave with the same numbers.
 """
 
 import hashlib
+import http.client
+import io
 import shutil
-from dataclasses import replace
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import handmade as hand
@@ -40,12 +44,12 @@ def home(request, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     if request.node.get_closest_marker("network") is None:
         monkeypatch.delenv("KVF_WEIGHTS_DIR", raising=False)
-        monkeypatch.setattr(keras.utils, "get_file", no_internet)
+        monkeypatch.setattr(urllib.request, "urlopen", no_internet)
     return tmp_path / "keras" / "models" / "keras_videofusion"
 
 
-def no_internet(name, address, **_):
-    raise Exception(f"URL fetch failure on {address}: None -- no route")
+def no_internet(address, timeout):
+    raise urllib.error.URLError("no route to host")
 
 
 # Files as their authors write them
@@ -585,24 +589,50 @@ def test_hashes_are_those_of_sha256_and_git(tmp_path):
 # Fetching
 
 
+@dataclass
+class Answer:
+    """What an address answers: `length` is claimed, `content` sent."""
+
+    content: bytes
+    length: int
+    error: BaseException | None = None
+
+    def __enter__(self):
+        self.headers = {"Content-Length": str(self.length)}
+        self.left = io.BytesIO(self.content)
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def read(self, size):
+        part = self.left.read(size)
+        if not part and self.error is not None:
+            raise self.error
+        return part
+
+
 def serve(monkeypatch, folder):
-    """The internet, with the files of a folder."""
+    """The internet, with the files of a folder.
+
+    Returns:
+        List that gathers the addresses asked for.
+    """
     asked = []
 
-    def get_file(name, address, cache_subdir):
+    def urlopen(address, timeout):
+        assert 0 < timeout < 120
         asked.append(address)
-        place = Path(cache_subdir)
-        place.mkdir(parents=True, exist_ok=True)
-        (found,) = (
-            folder.rglob(f"{Path(address).parent.name}/{name}")
-            if ("ckpt" in name)
-            else folder.rglob(name)
+        (path,) = (
+            file.path
+            for row in RELEASES.values()
+            for file in row.files
+            if file.address == address and row.network != "two_stream_i3d"
         )
-        shutil.copy(found, place / name)
-        print("Downloading data")
-        return place / name
+        content = (folder / path).read_bytes()
+        return Answer(content, len(content))
 
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     return asked
 
 
@@ -625,8 +655,8 @@ def test_what_is_nowhere_is_fetched_once(published, home, monkeypatch, capfd):
     assert asked == ["https://download.pytorch.org/models/s3d-d76dad2f.pth"]
     # Standard output is for results.
     out, err = capfd.readouterr()
-    assert "Downloading" in err
-    assert "Downloading" not in out
+    assert "Fetching https://download.pytorch.org/models/s3d-d76dad2f" in err
+    assert "Fetching" not in out
     assert (home / "s3d-d76dad2f.pth").is_file()
     for path in home.glob("*.weights.h5"):
         path.unlink()
@@ -679,21 +709,25 @@ def test_an_index_that_cannot_be_read_is_removed(
     assert files_in(home) == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("reset")])
-def test_broken_off_downloads_leave_nothing(
-    published, home, monkeypatch, error
-):
-    monkeypatch.delenv("KVF_WEIGHTS_DIR")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyboardInterrupt(), None),
+        (ConnectionResetError("reset by peer"), "reset by peer"),
+        (http.client.IncompleteRead(b"half"), "IncompleteRead"),
+        (None, "ended after 4 of 8 bytes"),
+    ],
+    ids=["by_hand", "reset", "incomplete", "ended"],
+)
+def test_broken_off_downloads_leave_nothing(home, monkeypatch, error, told):
+    monkeypatch.setattr(
+        urllib.request, "urlopen", lambda *_, **__: Answer(b"half", 8, error)
+    )
 
-    def get_file(name, _, cache_subdir):
-        Path(cache_subdir, name).write_bytes(b"half")
-        raise error
-
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
-
-    with pytest.raises((KeyboardInterrupt, FileNotFoundError)):
+    with pytest.raises((KeyboardInterrupt, FileNotFoundError), match=told):
         s3d()
 
+    assert home.is_dir()
     assert files_in(home) == []
 
 
@@ -710,7 +744,7 @@ def test_broken_off_downloads_leave_nothing(
     ],
 )
 def test_offline_one_line_says_what_to_put_where(
-    tmp_path, home, monkeypatch, build, row, asked
+    tmp_path, home, monkeypatch, capfd, build, row, asked
 ):
     if asked:
         monkeypatch.setenv("KVF_WEIGHTS_DIR", str(tmp_path))
@@ -720,6 +754,7 @@ def test_offline_one_line_says_what_to_put_where(
 
     line = str(caught.value)
     assert "\n" not in line
+    assert "Fetching" not in "".join(capfd.readouterr())
     assert "KVF_WEIGHTS_DIR" in line
     assert (str(tmp_path) + "; or" in line) == asked
     assert line.endswith(str(home))

@@ -8,11 +8,12 @@ that the next time neither the authors' file nor its reader is needed.
 
 import contextlib
 import hashlib
+import http.client
 import os
 import shutil
-import socket
 import sys
 import tempfile
+import urllib.request
 import warnings
 import zipfile
 from pathlib import Path
@@ -179,8 +180,9 @@ def _from_folder(found, folder):
     """The files of a release in a folder, their hashes checked, or None."""
     if not folder:
         return None
+    folder = Path(folder).expanduser()
     # As downloaded, or in a clone of DeepMind's repository.
-    for place in (Path(folder), Path(folder, "data", "checkpoints")):
+    for place in (folder, folder / "data" / "checkpoints"):
         paths = [place / file.path for file in found.files]
         if all(path.is_file() for path in paths):
             for file, path in zip(found.files, paths, strict=True):
@@ -228,8 +230,7 @@ def _fetched(found):
             paths = [
                 _fetch(file.address, draft / file.path) for file in found.files
             ]
-        # Keras raises a bare Exception for what an address answers.
-        except Exception as error:
+        except (OSError, http.client.HTTPException) as error:
             raise FileNotFoundError(_wanted(found, error)) from error
         for file, path in zip(found.files, paths, strict=True):
             _check_digest(path, file.digest)
@@ -244,16 +245,23 @@ def _fetched(found):
 
 
 def _fetch(address, path):
-    """Downloads a file, with a bar on standard error."""
-    silence = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)  # Keras waits for ever
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            keras.utils.get_file(
-                path.name, address, cache_subdir=str(path.parent)
-            )
-    finally:
-        socket.setdefaulttimeout(silence)
+    """Downloads a file; tells of it on standard error once it flows."""
+    path.parent.mkdir(exist_ok=True)
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        urllib.request.urlopen(address, timeout=PATIENCE) as answer,
+        open(path, "wb") as file,
+    ):
+        length = int(answer.headers.get("Content-Length") or 0)
+        print(f"Fetching {address} ({length / 1e6:.0f} MB)", flush=True)
+        # A bar where somebody looks, not in a log.
+        bar = keras.utils.Progbar(length or None, verbose=sys.stderr.isatty())
+        while part := answer.read(1 << 20):
+            file.write(part)
+            bar.update(file.tell())
+        received = file.tell()
+    if length and received != length:
+        raise OSError(f"it ended after {received} of {length} bytes")
     return path
 
 
