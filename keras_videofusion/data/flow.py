@@ -437,7 +437,10 @@ def _write(target, path, settings):
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
         written(target) as draft,
-        av.open(str(draft), "w", format="matroska") as container,
+        # Without dates and chance: the same flow makes the same file.
+        av.open(
+            str(draft), "w", "matroska", {"fflags": "bitexact"}
+        ) as container,
     ):
         container.metadata["comment"] = json.dumps(info)
         codec = "libx264" if "libx264" in av.codecs_available else "ffv1"
@@ -449,15 +452,16 @@ def _write(target, path, settings):
         stream.height, stream.width = 2 * height, width
         stream.gop_size = 1
         stream.codec_context.thread_count = 1
-        # The head must be there even of a video without fields.
-        container.start_encoding()
-        for field in _bytes_of(
+        computed = _bytes_of(
             path,
             frames,
             np.arange(count),
             settings["method"],
             settings["short_side"],
-        ):
+        )
+        # FFmpeg opens no film without a picture: one that nobody reads.
+        still = np.full((height, width, 2), 128, np.uint8)
+        for field in computed if count else [still]:
             planes = np.concatenate([field[..., 0], field[..., 1]])
             picture = av.VideoFrame.from_ndarray(planes, format="gray")
             container.mux(stream.encode(picture))
