@@ -149,8 +149,10 @@ def openmmlab_state():
     shapes["fc_cls"] = (101, 4096)
     held = {}
     for name, shape in shapes.items():
-        held[f"{name}.weight"] = parameter(f"{name}.weight", "kernel", shape)
-        held[f"{name}.bias"] = parameter(f"{name}.bias", "bias", shape[:1])
+        # The rule knows the classifier without the part that it belongs to.
+        at = name.replace("fc_cls", "cls_head.fc_cls")
+        held[f"{at}.weight"] = parameter(f"{name}.weight", "kernel", shape)
+        held[f"{at}.bias"] = parameter(f"{name}.bias", "bias", shape[:1])
     return held
 
 
@@ -214,6 +216,11 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     write_archive(folder / "s3d-d76dad2f.pth", torchvision_state())
     rgb, flow = deepmind_state(), deepmind_state(channels=2)
+    # Their code restores vectors of either shape.
+    flow = {
+        name: value.reshape(-1) if "batch_norm" in name else value
+        for name, value in flow.items()
+    }
     write_checkpoint(folder / "rgb_imagenet", rgb, "RGB/inception_i3d/")
     write_checkpoint(folder / "flow_imagenet", flow, "Flow/inception_i3d/")
     large = deepmind_state(classes=600)

@@ -46,9 +46,10 @@ CONV = Turn(
 # (out, in) -> (in, out)
 DENSE = Turn(lambda s: s[::-1], lambda x: x.T)
 FC6 = Turn(lambda s: s[::-1], _columns)
-# Classifiers that are convolutions of one point, in torch and TensorFlow.
+# torchvision's classifier is a convolution of one point.
 POINT = Turn(lambda s: (*s[::-1], 1, 1, 1), lambda x: x[:, :, 0, 0, 0].T)
-POINT_LAST = Turn(lambda s: (1, 1, 1, *s), lambda x: x[0, 0, 0])
+# DeepMind's code reshapes what it restores; its axes of length 1 are open.
+SQUEEZED = Turn(lambda s: tuple(n for n in s if n != 1), lambda x: x)
 
 
 class Peer(NamedTuple):
@@ -145,13 +146,13 @@ def deepmind_peers(prefix):
         }
     head = f"{prefix}Logits/Conv3d_0c_1x1/conv_3d/"
     found = {
-        ("logits", "kernel"): Peer(f"{head}w", POINT_LAST),
-        ("logits", "bias"): Peer(f"{head}b"),
+        ("logits", "kernel"): Peer(f"{head}w", SQUEEZED),
+        ("logits", "bias"): Peer(f"{head}b", SQUEEZED),
     }
     for layer, unit in units.items():
-        found[layer, "kernel"] = Peer(f"{prefix}{unit}/conv_3d/w")
+        found[layer, "kernel"] = Peer(f"{prefix}{unit}/conv_3d/w", SQUEEZED)
         for name in ("beta", "moving_mean", "moving_variance"):
-            peer = Peer(f"{prefix}{unit}/batch_norm/{name}")
+            peer = Peer(f"{prefix}{unit}/batch_norm/{name}", SQUEEZED)
             found[f"{layer}_bn", name] = peer
     return found
 
@@ -183,7 +184,7 @@ def openmmlab_peers(prefix="", top=False):
         units |= {
             "fc6": (f"{prefix}fc6", FC6),
             "fc7": (f"{prefix}fc7", DENSE),
-            "predictions": ("fc_cls", DENSE),
+            "predictions": ("cls_head.fc_cls", DENSE),
         }
     found = {}
     for layer, (unit, turn) in units.items():
@@ -312,7 +313,10 @@ _RELEASES = [
         ),
         openmmlab_peers("backbone.", top=True),
         top=("fc6", "fc7", "predictions"),
+        beside=("data_preprocessor.*",),
         arguments={"grid": "torch"},
+        # OpenMMLab's own evaluation; the authors stretch to 128 x 171.
+        clip={"resize": ("short_side", 128)},
     ),
     Release(
         "c3d", "sports1m", "sports1m", None,
@@ -353,14 +357,15 @@ for _name in ("kinetics400", "kinetics400_scratch"):
 
 
 def arrays(release, paths):
-    """The numbers of a release, as our layers keep them.
+    """The numbers of a release, as its authors keep them.
 
     Args:
         release: `Release`.
         paths: Its files, in the order of `release.files`.
 
     Returns:
-        Dict from peer's name to array, in the peer's shape.
+        Dict from peer's name to array; those of a TensorFlow checkpoint
+        without axes of length 1.
 
     Raises:
         ValueError: If a file is damaged, or lacks a parameter or has one that
@@ -393,7 +398,10 @@ def arrays(release, paths):
 
 
 def _checkpoint(path, release):
-    """A TensorFlow checkpoint's numbers, and the names of all that it has."""
+    """A TensorFlow checkpoint's numbers, and the names of all that it has.
+
+    The numbers are without axes of length 1.
+    """
     import tensorflow as tf
 
     prefix = str(path).rpartition(".data-")[0]
@@ -401,16 +409,12 @@ def _checkpoint(path, release):
         reader = tf.train.load_checkpoint(prefix)
         names = set(reader.get_variable_to_shape_map())
         wanted = {peer.name for peer in release.peers.values()} & names
-        held = {name: reader.get_tensor(name) for name in wanted}
+        held = {name: np.squeeze(reader.get_tensor(name)) for name in wanted}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0][:300]
         raise ValueError(
             f"{prefix!r} cannot be read as a TensorFlow checkpoint: {reason}"
         ) from error
-    for name, value in held.items():
-        # Sonnet keeps vectors as (1, 1, 1, 1, channels).
-        if "/batch_norm/" in name and value.size == value.shape[-1]:
-            held[name] = value.reshape(-1)
     return held, names
 
 
@@ -453,5 +457,6 @@ def turned(release, held, shapes, path):
                 f"{peer.turn.shape(shape)}, for {layer}. "
                 f"Received: shape={value.shape}"
             )
-        found[layer, weight] = np.asarray(peer.turn.turned(value), "float32")
+        value = peer.turn.turned(value).reshape(shape)
+        found[layer, weight] = np.asarray(value, "float32")
     return found
