@@ -117,7 +117,7 @@ def assemble(
         x = layers.GlobalAveragePooling3D(name="avg_pool")(x)
     elif pooling == "max":
         x = layers.GlobalMaxPooling3D(name="max_pool")(x)
-    model = keras.Model(_sources(inputs, input_tensor), x, name=name)
+    model = keras.Model(sources(inputs, input_tensor), x, name=name)
     weight_files.load(model, weights, network)
     return model
 
@@ -405,8 +405,16 @@ def _inputs(shapes, tensor):
     }
 
 
-def _sources(inputs, tensor):
-    """What a model of these tensors takes."""
+def sources(inputs, tensor):
+    """What a model of these tensors takes.
+
+    Args:
+        inputs: Dict from stream to tensor.
+        tensor: The builder's `input_tensor`.
+
+    Returns:
+        The tensor of the only stream, or a dict from stream to tensor.
+    """
     if tensor is None:
         return _bare(inputs)
     found = {

@@ -18,6 +18,7 @@ from keras_videofusion.applications.assembly import (
     check,
     connected,
     shared,
+    sources,
 )
 from keras_videofusion.applications.inception import (
     averaged,
@@ -329,7 +330,7 @@ def join(network, towers, by, shares, arguments, own):
         inputs = _inputs(built, tensors)
         maps = [built[stream](inputs[stream]) for stream in built]
         x = layers.Concatenate(name="streams")(maps)
-        model = keras.Model(inputs, x, name=name)
+        model = keras.Model(sources(inputs, tensors), x, name=name)
     if not published:
         weight_files.load(model, weights, network)
     return model
@@ -376,7 +377,7 @@ def fused(towers, by, shares, activation="softmax", name=None, tensors=None):
         )
     else:
         x = Blend(shares, name="predictions", dtype="float32")(scores)
-    return keras.Model(inputs, x, name=name)
+    return keras.Model(sources(inputs, tensors), x, name=name)
 
 
 def _inputs(towers, tensors):
