@@ -299,7 +299,7 @@ def test_a_storage_cannot_be_two_things(path):
     refused(path, "storage 0 is two things at once")
 
 
-@pytest.mark.parametrize("value", [hand.number(3), b"]", b"N"])
+@pytest.mark.parametrize("value", [hand.number(3), b"]", b"N", b"}K\x01Ns"])
 def test_files_without_a_dict_are_refused(path, value):
     hand.archive(path, hand.pickled(value))
 

@@ -152,7 +152,9 @@ def _tensors(held, raw):
     """The arrays by name; `raw` gives a storage's bytes and their order."""
     if isinstance(held, dict) and isinstance(held.get("state_dict"), dict):
         held = held["state_dict"]
-    if not isinstance(held, dict):
+    if not isinstance(held, dict) or not all(
+        isinstance(name, str) for name in held
+    ):
         raise Refusal("it holds no dict of tensors")
     return {name: _array(name, held[name], raw) for name in held}
 
