@@ -37,11 +37,12 @@ def benchmark_network(name, batch=16, steps=10, task="infer", **builder):
 
     model = get_model(name, **builder)
     spec = clip_spec(name)
-    given = model.input_shape
-    shapes = given if isinstance(given, dict) else {spec.streams[0]: given}
+    given = model.input
+    inputs = given if isinstance(given, dict) else {spec.streams[0]: given}
     generator = np.random.default_rng(0)
     clips = {}
-    for stream, (_, *shape) in shapes.items():
+    for stream, tensor in inputs.items():
+        shape = tensor.shape[1:]
         shape = spec.shapes[stream] if None in shape else shape
         drawn = generator.integers(0, 256, (batch, *shape)).astype(np.float32)
         clips[stream] = keras.ops.convert_to_tensor(drawn)

@@ -22,6 +22,19 @@ def shapes_folder(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="session")
+def shapes_flow(shapes_folder, tmp_path_factory):
+    """The optical flow of `shapes_folder`, by dis. Change nothing in it."""
+    pytest.importorskip(
+        "cv2", reason="needs pip install 'keras-videofusion[flow]'"
+    )
+    from keras_videofusion.data.flow import compute
+
+    folder = tmp_path_factory.mktemp("shapes_flow")
+    assert all(row["ok"] for row in compute(shapes_folder, folder))
+    return folder
+
+
 @pytest.fixture
 def shapes(shapes_folder):
     """The catalog of `shapes_folder`."""

@@ -129,6 +129,92 @@ def test_test_passes_are_the_centre_and_a_window_each_mirrored_too():
     assert [place[2] for place in places[2:]] == [False, True]
 
 
+# Streams.
+
+
+def two_streams(height=9, width=12):
+    """A clip whose streams both tell every pixel's row and column."""
+    rgb = numbered(4, height, width, 3)
+    # A column stands for its displacement: 1 is -127, 255 is +127.
+    return {"rgb": rgb, "flow": rgb[:3, ..., :2][..., ::-1] + 1}
+
+
+def test_flip_negates_the_x_of_flow():
+    generator = np.random.default_rng(0)
+    values = generator.uniform(-20, 20, (3, 4, 5, 2))
+    found = flip(values)
+    for x in range(5):
+        np.testing.assert_array_equal(found[..., x, 0], -values[..., 4 - x, 0])
+        np.testing.assert_array_equal(found[..., x, 1], values[..., 4 - x, 1])
+
+
+def test_flip_takes_the_bytes_of_flow_from_256():
+    u = np.arange(1, 256, dtype=np.uint8).reshape(1, 1, 255, 1)
+    clip = np.concatenate([u, u], axis=-1)
+    found = flip(clip)
+    assert found.dtype == np.uint8
+    assert found[0, 0, :, 0].tolist() == [256 - v for v in range(255, 0, -1)]
+    assert found[0, 0, :, 1].tolist() == list(range(255, 0, -1))
+    np.testing.assert_array_equal(flip(found), clip)
+    assert clip[0, 0, 0].tolist() == [1, 1]
+
+
+def test_streams_of_a_clip_are_cut_and_mirrored_alike():
+    generator = np.random.default_rng(0)
+    seen = set()
+    for _ in range(40):
+        clip = random_crop_flip(two_streams(), SIZE, generator)
+        rows, columns = clip["rgb"][0, ..., 0], clip["rgb"][0, ..., 1]
+        mirrored = columns[0, 0] > columns[0, -1]
+        seen.add((int(rows[0, 0]), int(columns.min()), bool(mirrored)))
+        x, y = clip["flow"][0, ..., 0], clip["flow"][0, ..., 1]
+        np.testing.assert_array_equal(y, rows + 1)
+        expected = 256 - (columns.astype(int) + 1) if mirrored else columns + 1
+        np.testing.assert_array_equal(x, expected)
+    assert len(seen) > 15
+
+
+def test_passes_of_two_streams_agree():
+    views = test_passes(two_streams(), SIZE, np.random.default_rng(3))
+    assert views["rgb"].shape == (4, 4, *SIZE, 3)
+    assert views["flow"].shape == (4, 3, *SIZE, 2)
+    for place in range(4):
+        rows = views["rgb"][place, 0, ..., 0]
+        np.testing.assert_array_equal(views["flow"][place, 0, ..., 1], rows + 1)
+    corner = center_crop(two_streams(), SIZE)
+    for name, stream in corner.items():
+        np.testing.assert_array_equal(views[name][0], stream)
+
+
+def test_flow_has_no_colour():
+    clip = two_streams()
+    found = random_colour(clip, 0.5, np.random.default_rng(0))
+    assert (found["rgb"] != clip["rgb"]).any()
+    assert found["flow"] is clip["flow"]
+    alone = random_colour(clip["flow"], 0.5, np.random.default_rng(0))
+    assert alone is clip["flow"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_layers_flip_flow_as_the_function_does(dtype):
+    clips = np.stack([two_streams()["flow"]] * 2).astype(dtype)
+    mirrored = RandomClipFlip(1.0, flow=True)(clips, training=True)
+    np.testing.assert_array_equal(mirrored, flip(clips))
+    views = np.asarray(ClipPasses((9, 12), flow=True)(clips))
+    np.testing.assert_array_equal(views[:, 1], flip(clips))
+    np.testing.assert_array_equal(views[:, 0], clips)
+    plain = RandomClipFlip(1.0)(clips, training=True)
+    np.testing.assert_array_equal(plain, clips[..., ::-1, :])
+
+
+def test_layers_of_flow_survive_their_config_and_refuse_colours():
+    for layer in (RandomClipFlip(flow=True), ClipPasses(4, flow=True)):
+        again = type(layer).from_config(layer.get_config())
+        assert again.flow is True
+    with pytest.raises(ValueError, match=r"two channels, x and y.*3\)"):
+        RandomClipFlip(1.0, flow=True)(clips_of(1), training=True)
+
+
 @pytest.mark.parametrize(("top", "left"), [(-1, 0), (0, -1), (5, 0), (0, 6)])
 def test_windows_out_of_the_frame_are_refused(top, left):
     with pytest.raises(ValueError, match=r"must lie in the frame of 9 x 12"):

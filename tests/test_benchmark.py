@@ -99,3 +99,26 @@ def test_wrong_arguments_are_refused_by_name(name, values):
 def test_importing_the_benchmark_is_light():
     assert not hasattr(benchmark, "keras")
     assert not hasattr(benchmark, "tf")
+
+
+def test_networks_of_two_streams_are_measured(clock):
+    row = benchmark_network(
+        "two_stream",
+        batch=2,
+        steps=3,
+        task="train",
+        width=0.03,
+        classes=4,
+        input_shape={"rgb": (1, 48, 48, 3), "flow": (10, 48, 48, 2)},
+    )
+
+    assert row["clips_per_second"] == 6
+
+
+def test_the_pipeline_is_measured_with_flow(shapes, shapes_flow, clock):
+    spec = ClipSpec(
+        2, resize=("square", 40), size=32, streams=("rgb", "flow"), flow=3
+    )
+    row = benchmark_pipeline(shapes, spec, batch=7, steps=2, flow=shapes_flow)
+
+    assert (row["clips_per_second"], row["skipped"]) == (14, 0)

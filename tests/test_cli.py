@@ -57,6 +57,7 @@ VERBS = (
     "predict",
     "report",
     "check",
+    "flow",
     "benchmark",
     "models",
 )
@@ -270,3 +271,71 @@ def test_benchmark_names_the_bottleneck(shapes_folder, capsys):
     (row,) = json.loads(capsys.readouterr().out)
     assert {"name", "task", "clips_per_second"} <= set(row)
     assert row["clips_per_second"] > 0
+
+
+def test_flow_is_computed_named_and_not_computed_again(
+    shapes_folder, tmp_path, capsys
+):
+    pytest.importorskip(
+        "cv2", reason="needs pip install 'keras-videofusion[flow]'"
+    )
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(shapes_folder / "up", data / "up")
+    (data / "up/scene0001.mp4").write_bytes(b"no video")
+    assert call("flow", data, out, "--json", tmp_path / "rows.json") == 1
+    told = capsys.readouterr()
+    assert "skipped up/scene0001.mp4: " in told.err
+    assert (
+        "7 videos: 6 computed, 0 stood there, 1 broken; 138 fields" in told.out
+    )
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["ok"] for row in rows].count(False) == 1
+    (data / "up/scene0001.mp4").unlink()
+    assert call("flow", data, out) == 0
+    assert "6 videos: 0 computed, 6 stood there" in capsys.readouterr().out
+    assert call("flow", data, out, "--method", "farneback") == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert call("flow", tmp_path / "nothing", out) == 2
+
+
+def test_flow_of_a_list_is_that_of_its_files(shapes_folder, tmp_path):
+    pytest.importorskip(
+        "cv2", reason="needs pip install 'keras-videofusion[flow]'"
+    )
+    table = shapes_folder / "labels.csv"
+    lines = table.read_text().splitlines()[:3]
+    chosen = tmp_path / "chosen.csv"
+    rows = [f"{shapes_folder}/{line}" for line in lines[1:]]
+    chosen.write_text("\n".join([lines[0], *rows]) + "\n")
+    assert call("flow", chosen, tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").rglob("*.flow"))) == 2
+
+
+def test_networks_of_flow_go_through_the_same_verbs(
+    shapes_folder, shapes_flow, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    words = ["train", shapes_folder, "--run", run, "--model", "temporal_stream"]
+    small = ["--width", 0.03, "--size", 48, "--batch", 8, "--epochs", 1]
+    assert call(*words, *small) == 1
+    assert "videofusion flow DATA OUT" in capsys.readouterr().err
+    assert call(*words, *small, "--flow", shapes_flow) == 0
+    assert call("evaluate", run, "--clips", 1, "--json", tmp_path / "m") == 0
+    assert json.loads((tmp_path / "m").read_text())["videos"] == 8
+    assert call("train", "--resume", "--run", run) == 0
+    video = next(shapes_folder.rglob("*.mp4"))
+    capsys.readouterr()
+    for flow in ([], ["--flow", "dis"], ["--flow", shapes_flow]):
+        words = ["predict", run, video, "--clips", 1, "--json", "-", *flow]
+        assert call(*words) == 0
+    told = capsys.readouterr().out
+    first, second, third = json.loads(f"[{told.replace(chr(10) + '[', ',[')}]")
+    assert first == second == third
+
+
+def test_methods_offered_are_those_there_are(capsys):
+    from keras_videofusion.data.flow import METHODS
+
+    with pytest.raises(SystemExit):
+        cli.parse(["flow", "--help"])
+    assert "{" + ",".join(METHODS) + "}" in capsys.readouterr().out

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from keras_videofusion.data.clips import (
     clip_starts,
     ClipSpec,
+    each_stream,
+    field_indices,
     frame_indices,
     SAMPLERS,
     within,
@@ -256,3 +258,38 @@ def test_wrong_sampling_is_refused_by_name(name, values):
 def test_unknown_keys_of_a_saved_clip_are_refused():
     with pytest.raises(ValueError, match=r"not a clip.*colour"):
         ClipSpec.from_json({"frames": 3, "colour": "red"})
+
+
+@given(SPECS, st.integers(1, 60), st.lists(st.integers(0, 59), max_size=3))
+def test_fields_of_clips_are_made_of_the_motions_between_their_frames(
+    spec, frames, starts
+):
+    if spec.flow is None:
+        return
+    found = field_indices(np.array(starts, int), spec, frames)
+
+    assert found.shape == (len(starts), spec.chunks * spec.flow, spec.step)
+    for start, clip in zip(starts, found, strict=True):
+        fields = iter(clip)
+        for chunk in spec.flow_offsets:
+            for begin in chunk[:-1]:
+                for motion, seen in enumerate(next(fields), start + int(begin)):
+                    if frames == 1:
+                        expected = -1
+                    elif spec.short == "loop":
+                        expected = [*range(frames - 1), frames - 2]
+                        expected = expected[motion % frames]
+                    else:
+                        expected = motion if motion < frames - 1 else -1
+                    assert seen == expected
+
+
+def test_what_is_done_to_a_clip_is_done_to_each_of_its_streams():
+    def longer(stream, by):
+        return [*stream, by]
+
+    assert each_stream(longer, [1], 5) == [1, 5]
+    assert each_stream(longer, {"rgb": [1], "flow": [2]}, 5) == {
+        "rgb": [1, 5],
+        "flow": [2, 5],
+    }

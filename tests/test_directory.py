@@ -338,3 +338,31 @@ def test_a_directory_without_videos_lists_what_is_allowed(tmp_path, labels):
 def test_a_missing_directory_is_named(tmp_path, labels):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         dataset(tmp_path / "nowhere", labels=labels)
+
+
+def test_a_network_s_clip_says_what_is_read(shapes_folder, shapes_flow):
+    from keras_videofusion.data.clips import ClipSpec
+
+    spec = ClipSpec(
+        2, resize=("square", 40), size=32, streams=("rgb", "flow"), flow=3
+    )
+    found = video_dataset_from_directory(
+        shapes_folder, batch_size=4, spec=spec, flow=shapes_flow, verbose=False
+    )
+    clips, _ = next(iter(found))
+    assert clips["rgb"].shape == (4, 2, 32, 32, 3)
+    assert clips["flow"].shape == (4, 3, 32, 32, 2)
+    grey = video_dataset_from_directory(
+        shapes_folder,
+        labels=None,
+        color_mode="grayscale",
+        batch_size=None,
+        spec=spec,
+        flow=shapes_flow,
+        verbose=False,
+    )
+    clip = next(iter(grey))
+    assert clip["rgb"].shape == (2, 32, 32, 1)
+    assert clip["flow"].shape == (3, 32, 32, 2)
+    with pytest.raises(ValueError, match="videofusion flow"):
+        video_dataset_from_directory(shapes_folder, spec=spec, verbose=False)

@@ -15,7 +15,7 @@ import pytest
 from keras_videofusion.data.catalog import Catalog, open_catalog, Video
 from keras_videofusion.training import fit
 from keras_videofusion.training.callbacks import TrainingError
-from keras_videofusion.training.evaluate import evaluate, rows_of
+from keras_videofusion.training.evaluate import evaluate, flow_of, rows_of
 from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.training.run import open_model, Run, RunError
 
@@ -414,3 +414,59 @@ def test_a_model_that_brings_code_is_refused(tmp_path):
     keras.Model(clip, x).save(tmp_path / "m.keras")
     with pytest.raises(RunError, match="cannot be loaded"):
         open_model(tmp_path / "m.keras")
+
+
+# Optical flow.
+
+STREAMS = dataclasses.replace(
+    SMALL, model="two_stream", size=48, width=0.03, batch=8
+)
+
+
+@pytest.fixture(scope="module")
+def two_streams(shapes_folder, shapes_flow, tmp_path_factory):
+    """A run of two epochs on both streams; read only."""
+    run = tmp_path_factory.mktemp("streams") / "run"
+    catalog = fit.split(open_catalog(shapes_folder))
+    return fit.train(
+        STREAMS, catalog, run, flow=shapes_flow, verbose=0, say=quiet
+    )
+
+
+def test_a_run_on_two_streams_knows_where_its_flow_is(two_streams, shapes_flow):
+    assert two_streams.flow == str(shapes_flow)
+    assert two_streams.flow_method == "dis"
+    assert [row["epoch"] for row in history(two_streams)] == ["1", "2"]
+    opened = open_model(two_streams.folder)
+    rows = rows_of(opened)
+    assert flow_of(opened) == str(shapes_flow)
+    assert flow_of(opened, rows) == "dis"
+    found = evaluate(opened, rows, clips=1, passes=4, flow=flow_of(opened))
+    assert found["videos"] == found["clips"] == 8
+    assert found["skipped"] == []
+
+
+def test_a_run_on_frames_has_no_flow(trained):
+    assert trained.flow is None
+    assert trained.flow_method is None
+    assert flow_of(open_model(trained.folder)) is None
+
+
+def test_a_resumed_run_finds_its_flow_again(
+    catalog, two_streams, shapes_flow, tmp_path
+):
+    run = tmp_path / "run"
+    once = dataclasses.replace(STREAMS, epochs=1)
+    fit.train(once, catalog, run, flow=shapes_flow, verbose=0, say=quiet)
+    with pytest.raises(RunError, match=r"of method dis. Received.*farneback"):
+        fit.train(
+            STREAMS, catalog, run, flow="farneback", resume=True, say=quiet
+        )
+    fit.train(STREAMS, catalog, run, resume=True, verbose=0, say=quiet)
+    assert same(weights(run), weights(two_streams.folder))
+
+
+def test_flow_that_is_missing_is_told_before_any_training(catalog, tmp_path):
+    with pytest.raises(ValueError, match=r"videofusion flow DATA OUT.*--flow"):
+        fit.train(STREAMS, catalog, tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """The pipeline: a sample is a function of seed, epoch and position."""
 
+import dataclasses
 import os
 import shutil
 import threading
@@ -9,9 +10,14 @@ import pytest
 import tensorflow as tf
 
 from keras_videofusion.data import pipeline
-from keras_videofusion.data.augmentation import center_crop, crop
+from keras_videofusion.data.augmentation import (
+    center_crop,
+    crop,
+    random_crop_flip,
+)
 from keras_videofusion.data.catalog import Catalog, open_catalog, Video
 from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.flow import from_bytes, open_flow
 from keras_videofusion.data.pipeline import (
     steps,
     training_clips,
@@ -334,6 +340,126 @@ def test_errors_name_the_argument(learned, changed, message):
 def test_a_catalog_without_videos_is_refused(shapes):
     with pytest.raises(ValueError, match="has no videos"):
         training_clips(shapes.where("nothing"), SPEC, 2)
+
+
+# Optical flow.
+
+FLOW = ClipSpec(
+    2, resize=("square", 40), size=(32, 30), streams=("flow",), flow=3
+)
+BOTH = dataclasses.replace(FLOW, streams=("rgb", "flow"))
+
+
+def test_batches_of_two_streams_are_bytes_and_pixels(learned, shapes_flow):
+    dataset = training_clips(learned, BOTH, 5, flow=shapes_flow)
+    clips, labels = dataset.element_spec
+    assert list(clips) == ["rgb", "flow"]
+    assert clips["rgb"].shape.as_list() == [None, 2, 32, 30, 3]
+    assert clips["rgb"].dtype == tf.uint8
+    assert clips["flow"].shape.as_list() == [None, 3, 32, 30, 2]
+    assert clips["flow"].dtype == tf.float32
+    (clips, labels) = next(iter(dataset))
+    assert clips["flow"].shape == (5, 3, 32, 30, 2)
+    assert labels.shape == (5, 4)
+    alone, _ = training_clips(learned, FLOW, 5, flow=shapes_flow).element_spec
+    assert alone.shape.as_list() == [None, 3, 32, 30, 2]
+
+
+@pytest.mark.parametrize("spec", [FLOW, BOTH], ids=["flow", "both"])
+def test_samples_of_flow_are_those_that_their_draws_say(
+    learned, shapes_flow, spec
+):
+    reader = pipeline.Reader(
+        learned, spec, "random", 1, 3, True, True, "raise", None,
+        flow=shapes_flow,
+    )  # fmt: skip
+    source = open_flow(shapes_flow)
+    batches = training_clips(learned, spec, 4, seed=3, flow=shapes_flow)
+    position = 0
+    for clips, _ in batches.take(2):
+        clips = clips if isinstance(clips, dict) else {"flow": clips}
+        for row in range(4):
+            video = learned[int(reader.order(0)[position])]
+            generator = np.random.default_rng([3, 0, position + 1])
+            found, _ = read_clips(
+                learned.file(video), spec, "random", 1, generator, flow=source
+            )
+            if not isinstance(found, dict):
+                found = {"flow": found}
+            expected = random_crop_flip(
+                {name: stream[0] for name, stream in found.items()},
+                spec.size,
+                generator,
+            )
+            for name, stream in clips.items():
+                wanted = expected[name]
+                if name == "flow":
+                    wanted = from_bytes(wanted)
+                np.testing.assert_allclose(stream[row], wanted, atol=1e-6)
+            position += 1
+
+
+def test_clips_of_flow_repeat_and_go_on_as_others_do(learned, shapes_flow):
+    def flat(dataset, count):
+        return [
+            (clips["rgb"].numpy(), clips["flow"].numpy(), rows.numpy())
+            for clips, rows in dataset.take(count)
+        ]
+
+    kept = {"seed": 1, "flow": shapes_flow, "jitter": 0.5}
+    whole = flat(training_clips(learned, BOTH, 5, **kept), 8)
+    again = flat(training_clips(learned, BOTH, 5, **kept), 8)
+    later = flat(training_clips(learned, BOTH, 5, first_epoch=1, **kept), 4)
+    assert_equal(whole, again)
+    assert_equal(whole[4:], later)
+
+
+def test_validation_reads_flow_too(learned, shapes_flow):
+    batches = validation_clips(learned, FLOW, 6, flow=shapes_flow)
+    first, second = (taken(batches) for _ in range(2))
+    assert_equal(first, second)
+    assert [len(labels) for _, labels in first] == [6, 6, 4]
+    found, _ = read_clips(
+        learned.file(learned[0]), FLOW, "uniform", 1, None,
+        flow=open_flow(shapes_flow),
+    )  # fmt: skip
+    expected = from_bytes(center_crop(found[0], FLOW.size))
+    np.testing.assert_allclose(first[0][0][0], expected, atol=1e-6)
+
+
+def test_a_method_computes_what_the_folder_holds(learned, shapes_flow):
+    stored, computed = (
+        taken(training_clips(learned, FLOW, 4, flow=flow), 2)
+        for flow in (shapes_flow, "dis")
+    )
+    assert_equal(stored, computed)
+
+
+def test_a_video_without_flow_is_told_and_replaced(
+    learned, shapes_flow, tmp_path
+):
+    shutil.copytree(shapes_flow, tmp_path / "flow")
+    missing = tmp_path / "flow" / f"{learned[0].path}.flow"
+    missing.unlink()
+    told = []
+    batches = training_clips(
+        learned,
+        FLOW,
+        16,
+        flow=tmp_path / "flow",
+        on_skip=lambda path, reason: told.append((path, reason)),
+    )
+    assert [len(labels) for _, labels in taken(batches, 1)] == [16]
+    ((path, reason),) = told
+    assert path == learned.file(learned[0])
+    assert reason.startswith(f"{tmp_path / 'flow'} has no flow of it: run ")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="has no flow"):
+        taken(
+            training_clips(
+                learned, FLOW, 16, flow=tmp_path / "flow", on_error="raise"
+            ),
+            1,
+        )
 
 
 # At length.

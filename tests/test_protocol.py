@@ -14,6 +14,7 @@ from keras_videofusion.data.augmentation import center_crop
 from keras_videofusion.data.augmentation import test_passes as four_passes
 from keras_videofusion.data.catalog import Catalog, Video
 from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.flow import from_bytes, open_flow
 from keras_videofusion.data.video import read_clips, timeline, VideoError
 from keras_videofusion.evaluation import protocol
 from keras_videofusion.evaluation.protocol import (
@@ -534,3 +535,96 @@ def test_the_overlay_is_the_video_again_with_bars_in_its_corner(
     away = np.abs(old - new)[:, : old.shape[1] // 4].mean()
     assert away < 12  # coding again costs sharp edges some of their colour
     assert np.abs(old - new)[:, -8:, :8].mean() > 2 * away + 12
+
+
+# Optical flow.
+
+FLOW = ClipSpec(
+    2, resize=("square", 20), size=(16, 16), streams=("flow",), flow=3
+)
+BOTH = ClipSpec(
+    2, resize=("square", 20), size=(16, 16), streams=("rgb", "flow"), flow=3
+)
+
+
+def streams_network(spec, activation="softmax"):
+    """A small network of one or two streams."""
+    keras.utils.set_random_seed(0)
+    clips = {n: keras.Input(s, name=n) for n, s in spec.shapes.items()}
+    parts = [
+        keras.layers.Dense(4)(keras.layers.Flatten()(clip))
+        for clip in clips.values()
+    ]
+    x = keras.layers.add(parts) if len(parts) > 1 else parts[0]
+    x = keras.layers.Rescaling(1 / 64)(x)
+    if activation == "average":
+        x = keras.layers.Rescaling(1.0)(keras.layers.Softmax()(x))
+    else:
+        x = keras.layers.Activation(activation, name="predictions")(x)
+    return keras.Model(clips if len(clips) > 1 else clips["flow"], x)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "average"])
+@pytest.mark.parametrize("spec", [FLOW, BOTH], ids=["flow", "both"])
+def test_streams_are_scored_as_a_loop_over_clips_and_passes_scores_them(
+    two_per_class, shapes_flow, spec, activation
+):
+    model = streams_network(spec, activation)
+    scores, skipped = score(
+        model, two_per_class, spec, 2, 4, batch=5, seed=7, flow=shapes_flow
+    )
+    expected = []
+    for video in two_per_class:
+        generator = protocol._generator(7, video.path)
+        found, _ = read_clips(
+            two_per_class.file(video), spec, "random", 2, generator,
+            flow=open_flow(shapes_flow),
+        )  # fmt: skip
+        for place in range(2):
+            if spec is FLOW:
+                views = from_bytes(
+                    four_passes(found[place], spec.size, generator)
+                )
+            else:
+                views = four_passes(
+                    {name: stream[place] for name, stream in found.items()},
+                    spec.size,
+                    generator,
+                )
+                views["flow"] = from_bytes(views["flow"])
+            outputs = keras.ops.convert_to_numpy(model(views))
+            expected.append(outputs.mean(axis=0))
+    assert skipped == []
+    np.testing.assert_allclose(
+        scores.clip_probabilities, expected, rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("spec", [FLOW, BOTH], ids=["flow", "both"])
+def test_networks_of_flow_predict_without_preparation(
+    two_per_class, shapes_flow, spec
+):
+    model = streams_network(spec)
+    paths = [two_per_class.file(video) for video in two_per_class][:2]
+    asked = model, spec, two_per_class.classes, paths
+    kept = {"clips": 2, "passes": 4}
+    prepared = list(predict(*asked, flow=shapes_flow, **kept))
+    computed = list(predict(*asked, **kept))
+    assert prepared == computed
+    assert [row["error"] for row in computed] == [None, None]
+    windows = list(predict(*asked, every=0.3, **kept))
+    assert len(windows[0]["windows"]) == 3
+
+
+def test_a_video_without_flow_is_skipped_and_told(two_per_class, shapes_flow):
+    whole = two_per_class.with_classes(two_per_class.classes)
+    elsewhere = Catalog(
+        (*whole.videos[:1], Video("../nowhere.mp4", ("up",))),
+        whole.classes,
+        whole.root,
+    )
+    scores, skipped = score(
+        streams_network(FLOW), elsewhere, FLOW, 1, 1, flow=shapes_flow
+    )
+    assert len(scores.video_ids) == 1
+    assert [row["path"] for row in skipped] == ["../nowhere.mp4"]
