@@ -384,6 +384,32 @@ def test_c3d_of_sports1m_is_a_backbone(c3d_state, tmp_path, monkeypatch, above):
         applications.C3D(weights="sports1m")
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda name: name,
+        lambda name: name.replace("cls_head.", ""),
+        lambda name: name.replace("cls_head.", "").replace("backbone.", ""),
+    ],
+    ids=["recognizer", "head_bare", "all_bare"],
+)
+def test_parameters_may_stand_within_modules_or_not(
+    spelled, c3d_state, tmp_path
+):
+    row = RELEASES["c3d", "ucf101"]
+    path = tmp_path / "c3d.pth"
+    # One number each: names alone count here.
+    held = {spelled(name): x.ravel()[:1] for name, x in c3d_state.items()}
+    write_archive(path, held)
+
+    found = releases.arrays(row, [path])
+
+    assert set(found) == {peer.name for peer in row.peers.values()}
+    np.testing.assert_array_equal(
+        found["fc_cls.bias"], c3d_state["cls_head.fc_cls.bias"][:1]
+    )
+
+
 def test_without_a_top_the_map_is_that_below_it(published):
     clip, _ = oracle("torchvision_s3d_16x64x64")
     whole = s3d()

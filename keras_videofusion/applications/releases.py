@@ -118,11 +118,8 @@ def torchvision_peers():
     return found
 
 
-def deepmind_peers(prefix):
+def deepmind_peers():
     """The names in DeepMind's I3D.
-
-    Args:
-        prefix: String before every name.
 
     Returns:
         Dict from (our layer, our weight) to `Peer`.
@@ -144,15 +141,15 @@ def deepmind_peers(prefix):
             f"{module}_b2b": f"{at}2/Conv3d_{b2b}_3x3",
             f"{module}_b3": f"{at}3/Conv3d_0b_1x1",
         }
-    head = f"{prefix}Logits/Conv3d_0c_1x1/conv_3d/"
+    head = "Logits/Conv3d_0c_1x1/conv_3d/"
     found = {
         ("logits", "kernel"): Peer(f"{head}w", SQUEEZED),
         ("logits", "bias"): Peer(f"{head}b", SQUEEZED),
     }
     for layer, unit in units.items():
-        found[layer, "kernel"] = Peer(f"{prefix}{unit}/conv_3d/w", SQUEEZED)
+        found[layer, "kernel"] = Peer(f"{unit}/conv_3d/w", SQUEEZED)
         for name in ("beta", "moving_mean", "moving_variance"):
-            peer = Peer(f"{prefix}{unit}/batch_norm/{name}", SQUEEZED)
+            peer = Peer(f"{unit}/batch_norm/{name}", SQUEEZED)
             found[f"{layer}_bn", name] = peer
     return found
 
@@ -169,22 +166,21 @@ C3D_CONVOLUTIONS = (
 )
 
 
-def openmmlab_peers(prefix="", top=False):
+def openmmlab_peers(top=False):
     """The names in OpenMMLab's C3D.
 
     Args:
-        prefix: String before the names of all but the last layer.
         top: Whether the fully connected layers are wanted.
 
     Returns:
         Dict from (our layer, our weight) to `Peer`.
     """
-    units = {name: (f"{prefix}{name}.conv", CONV) for name in C3D_CONVOLUTIONS}
+    units = {name: (f"{name}.conv", CONV) for name in C3D_CONVOLUTIONS}
     if top:
         units |= {
-            "fc6": (f"{prefix}fc6", FC6),
-            "fc7": (f"{prefix}fc7", DENSE),
-            "predictions": ("cls_head.fc_cls", DENSE),
+            "fc6": ("fc6", FC6),
+            "fc7": ("fc7", DENSE),
+            "predictions": ("fc_cls", DENSE),
         }
     found = {}
     for layer, (unit, turn) in units.items():
@@ -223,6 +219,8 @@ class Release:
         peers: Dict from (layer, weight) to `Peer`.
         top: Names of the layers that `include_top=False` leaves out.
         beside: Patterns of names that the file has and the network not.
+        within: Modules whose names may stand before a parameter's, or not:
+            a whole recognizer's file has them, a backbone's has not.
         arguments: Dict, what the builder must be called with.
         clip: Dict, where its clip differs from the network's own.
     """
@@ -235,6 +233,7 @@ class Release:
     peers: dict = field(repr=False)
     top: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     arguments: dict = field(default_factory=dict)
     clip: dict = field(default_factory=dict)
 
@@ -245,7 +244,7 @@ DEEPMIND = (
 )
 
 
-def _deepmind(network, name, folder, blob, prefix, labels="kinetics400"):
+def _deepmind(network, name, folder, blob, labels="kinetics400"):
     """A row of DeepMind's I3D; `blob` is git's hash of the numbers' file."""
     data, index = (
         f"{folder}/model.ckpt.{end}" for end in ("data-00000-of-00001", "index")
@@ -260,14 +259,17 @@ def _deepmind(network, name, folder, blob, prefix, labels="kinetics400"):
             # The index guards itself: it keeps a checksum of every block.
             File(f"{DEEPMIND}{index}", index),
         ),
-        deepmind_peers(prefix),
+        deepmind_peers(),
         top=("logits",),
+        within=(
+            "RGB/inception_i3d/" if network == "i3d" else "Flow/inception_i3d/",
+        ),
         # Counters, and slots such as .../conv_3d/w/Momentum.
         beside=("*step*", "*learning_rate*", "*/Momentum"),
     )
 
 
-RGB, FLOW = "RGB/inception_i3d/", "Flow/inception_i3d/"
+OPENMMLAB = ("backbone.", "cls_head.")
 
 # fmt: off
 _RELEASES = [
@@ -289,15 +291,15 @@ _RELEASES = [
               "size": (224, 224)},
     ),
     _deepmind("i3d", "kinetics400", "rgb_imagenet",
-              "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18", RGB),
+              "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18"),
     _deepmind("i3d", "kinetics400_scratch", "rgb_scratch",
-              "fa7df95674dbf3579e7fccd954e51e706b4734c1", RGB),
+              "fa7df95674dbf3579e7fccd954e51e706b4734c1"),
     _deepmind("i3d", "kinetics600", "rgb_scratch_kin600",
-              "6392a74c3180e706cabada39d8f40a50a48642e5", "", "kinetics600"),
+              "6392a74c3180e706cabada39d8f40a50a48642e5", "kinetics600"),
     _deepmind("i3d_flow", "kinetics400", "flow_imagenet",
-              "bf56831f663abc3de0d35f193030b73a3df7fb61", FLOW),
+              "bf56831f663abc3de0d35f193030b73a3df7fb61"),
     _deepmind("i3d_flow", "kinetics400_scratch", "flow_scratch",
-              "1d6a0b68f32544af11111342857e47e30d13afa9", FLOW),
+              "1d6a0b68f32544af11111342857e47e30d13afa9"),
     Release(
         "c3d", "ucf101", "ucf101", 101,
         (
@@ -311,7 +313,8 @@ _RELEASES = [
                 "sha256:31723200",
             ),
         ),
-        openmmlab_peers("backbone.", top=True),
+        openmmlab_peers(top=True),
+        within=OPENMMLAB,
         top=("fc6", "fc7", "predictions"),
         beside=("data_preprocessor.*",),
         arguments={"grid": "torch"},
@@ -329,6 +332,7 @@ _RELEASES = [
             ),
         ),
         openmmlab_peers(),
+        within=OPENMMLAB,
         # A backbone to OpenMMLab ends in fc7, which we count to the top.
         beside=("fc*",),
         arguments={"grid": "torch"},
@@ -374,11 +378,12 @@ def arrays(release, paths):
     first = Path(paths[0])
     if first.suffix == ".pth":
         held = pth.read(first)
-        names = set(held)
+        names = _bare(held, release.within)
+        held = {name: held[named] for name, named in names.items()}
     else:
         held, names = _checkpoint(first, release)
     wanted = {peer.name for peer in release.peers.values()}
-    missing = sorted(wanted - names)
+    missing = sorted(wanted - set(names))
     if missing:
         raise ValueError(
             f"{str(first)!r} lacks {missing[0]} and {len(missing) - 1} more "
@@ -386,7 +391,7 @@ def arrays(release, paths):
         )
     others = sorted(
         name
-        for name in names - wanted
+        for name in set(names) - wanted
         if not any(fnmatch(name, pattern) for pattern in release.beside)
     )
     if others:
@@ -397,19 +402,32 @@ def arrays(release, paths):
     return {name: held[name] for name in wanted}
 
 
+def _bare(names, within):
+    """Names without the modules that they stand under, and as they are."""
+    found = {}
+    for name in names:
+        bare = name
+        for module in within:
+            bare = bare.removeprefix(module)
+        found[bare] = name
+    return found
+
+
 def _checkpoint(path, release):
     """A TensorFlow checkpoint's numbers, and the names of all that it has.
 
-    The numbers are without axes of length 1.
+    The numbers are without axes of length 1, the names without modules.
     """
     import tensorflow as tf
 
     prefix = str(path).rpartition(".data-")[0]
     try:
         reader = tf.train.load_checkpoint(prefix)
-        names = set(reader.get_variable_to_shape_map())
-        wanted = {peer.name for peer in release.peers.values()} & names
-        held = {name: np.squeeze(reader.get_tensor(name)) for name in wanted}
+        names = _bare(reader.get_variable_to_shape_map(), release.within)
+        wanted = {peer.name for peer in release.peers.values()} & set(names)
+        held = {
+            name: np.squeeze(reader.get_tensor(names[name])) for name in wanted
+        }
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0][:300]
         raise ValueError(
