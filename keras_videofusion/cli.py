@@ -914,7 +914,7 @@ def _models_flags(verbs):
 
 def models(arguments):
     """`videofusion models`."""
-    from keras_videofusion.applications import costs_table
+    from keras_videofusion.applications import clip_spec, costs_table
 
     rows = costs_table()
     if arguments.json:
@@ -923,13 +923,16 @@ def models(arguments):
         return
     width = max(len(row["name"]) for row in rows)
     print(
-        f"{'name':<{width}}  frames     size    parameters     GMACs  weights"
+        f"{'name':<{width}}  frames     size  streams     parameters     GMACs"
+        "  weights"
     )
     for row in rows:
         height, breadth = row["size"]
+        streams = "+".join(clip_spec(row["name"]).streams)
         print(
             f"{row['name']:<{width}}  {row['frames']:>6}  "
-            f"{f'{height}x{breadth}':>7}  {row['parameters']:>12,}  "
+            f"{f'{height}x{breadth}':>7}  {streams:<8}  "
+            f"{row['parameters']:>12,}  "
             f"{row['macs'] / 1e9:>8.3f}  {', '.join(row['weights']) or '-'}"
         )
 
