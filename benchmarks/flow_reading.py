@@ -27,11 +27,12 @@ from keras_videofusion.data.video import read_clips
 
 
 def clips_per_second(path, spec, flow, clips, generator):
-    begin = time.perf_counter()
+    """Of processor time, which other work hurts less than time on the wall."""
+    begin = time.process_time()
     for _ in range(clips):
         (clip,), _ = read_clips(path, spec, "random", 1, generator, flow=flow)
         np.ascontiguousarray(random_crop_flip(clip, spec.size, generator))
-    return clips / (time.perf_counter() - begin)
+    return clips / (time.process_time() - begin)
 
 
 def main():

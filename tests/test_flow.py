@@ -187,6 +187,20 @@ def test_files_give_back_every_byte(moving, stored):
     np.testing.assert_array_equal(np.moveaxis(planes, 1, -1), all_bytes(moving))
 
 
+def test_files_are_as_exact_without_h264(data, moving, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        av, "codecs_available", av.codecs_available - {"libx264"}
+    )
+    assert all(row["ok"] for row in compute(data / "data", tmp_path))
+    monkeypatch.undo()
+    planes = FlowFolder(tmp_path).planes(moving, np.array([2, 7, 8]))
+    np.testing.assert_array_equal(
+        np.moveaxis(planes, 1, -1), all_bytes(moving)[[2, 7, 8]]
+    )
+    with av.open(str(tmp_path / "a/moving.mkv.flow")) as file:
+        assert file.streams.video[0].codec_context.name == "ffv1"
+
+
 def test_field_i_leads_from_frame_i_to_the_next(moving, stored):
     for number, motion in enumerate(MOTIONS):
         planes = stored.planes(moving, np.array([number]))
