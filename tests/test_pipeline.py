@@ -435,6 +435,21 @@ def test_a_method_computes_what_the_folder_holds(learned, shapes_flow):
     assert_equal(stored, computed)
 
 
+def test_flow_serves_a_copy_of_the_data_elsewhere(
+    shapes_folder, shapes_flow, tmp_path
+):
+    shutil.copytree(shapes_folder, tmp_path / "moved")
+    there, here = (
+        open_catalog(folder).where("train")
+        for folder in (shapes_folder, tmp_path / "moved")
+    )
+    first, second = (
+        taken(training_clips(c, FLOW, 4, flow=shapes_flow, on_error="raise"), 1)
+        for c in (there, here)
+    )
+    assert_equal(first, second)
+
+
 def test_a_video_without_flow_is_told_and_replaced(
     learned, shapes_flow, tmp_path
 ):
