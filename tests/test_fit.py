@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import shutil
 import zipfile
 
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_videofusion.applications import get_model
 from keras_videofusion.data.catalog import Catalog, open_catalog, Video
 from keras_videofusion.training import fit
 from keras_videofusion.training.callbacks import TrainingError
@@ -393,6 +395,105 @@ def test_a_keras_file_knows_its_clip_by_its_name(trained, tmp_path):
     alone = tmp_path / "m.keras"
     shutil.copy(trained.path("model.keras"), alone)
     assert open_model(alone).classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "own"),
+    [
+        ("i3d", (8, 32, 32, 3), {"fps": 25.0, "frames": 8, "short": "loop"}),
+        ("i3d_flow", (8, 32, 32, 2), {"fps": 25.0, "flow": 8}),
+        ("temporal_stream", (10, 48, 48, 2), {"frames": 1, "flow": 10}),
+        (
+            "two_stream",
+            {"rgb": (1, 48, 48, 3), "flow": (10, 48, 48, 2)},
+            {"frames": 1, "flow": 10},
+        ),
+    ],
+)
+def test_a_keras_file_tells_what_clips_it_eats(name, shape, own, tmp_path):
+    model = get_model(name, width=0.05, classes=3, input_shape=shape)
+    model.save(tmp_path / "m.keras")
+
+    spec = open_model(tmp_path / "m.keras").spec
+
+    shapes = shape if isinstance(shape, dict) else {spec.streams[0]: shape}
+    assert spec.shapes == shapes
+    assert {key: getattr(spec, key) for key in own} == own
+
+
+def test_a_network_of_something_else_is_one_clear_error(tmp_path):
+    vector = keras.Input((8,))
+    model = keras.Model(vector, keras.layers.Dense(3)(vector))
+    model.save(tmp_path / "m.keras")
+
+    with pytest.raises(RunError, match=r"does not take clips.*\(None, 8\)"):
+        open_model(tmp_path / "m.keras")
+
+
+def recipe(**changes):
+    return Recipe(**{"model": "i3d", "width": 0.05, **changes})
+
+
+def test_a_recipe_changes_the_clip():
+    spec = fit.clip_of(recipe(frames=16, size=64, step=2, fps=0.0))
+
+    assert spec.shapes == {"rgb": (16, 64, 64, 3)}
+    assert (spec.step, spec.fps, spec.short) == (2, None, "loop")
+    assert spec.resize == ("short_side", 73)
+    stretched = fit.clip_of(recipe(size=64, resize="stretch"))
+    assert stretched.resize == (73, 73)
+    square = fit.clip_of(recipe(model="c3d", resize="square"))
+    assert square.resize == ("square", 171)
+
+
+def test_ten_fields_stay_ten_however_many_frames():
+    spec = fit.clip_of(recipe(model="two_stream", frames=2))
+    assert spec.shapes["flow"][0] == 10
+    spec = fit.clip_of(recipe(model="two_stream_i3d", frames=8))
+    assert [shape[0] for shape in spec.shapes.values()] == [8, 8]
+
+
+def test_options_reach_the_builder():
+    chosen = recipe(
+        model="top_heavy_i3d",
+        frames=8,
+        size=32,
+        options={"boundary": "mixed_5b", "momentum": 0.9},
+    )
+
+    model = fit.build(chosen, fit.clip_of(chosen), 3)
+
+    assert model.get_layer("mixed_4f_b1b").kernel.shape[0] == 1
+    assert model.get_layer("mixed_5b_b1b").kernel.shape[0] == 3
+    assert model.get_layer("conv_1a_bn").momentum == 0.9
+
+
+def test_options_that_the_builder_has_not_are_named():
+    chosen = recipe(options={"boundary": "mixed_5b"})
+    with pytest.raises(ValueError, match=r"`options` of i3d.*grid.*boundary"):
+        fit.build(chosen, fit.clip_of(chosen), 3)
+
+
+@pytest.mark.slow
+def test_a_recurrent_network_learns_from_every_frame(catalog, tmp_path):
+    chosen = Recipe(
+        model="lrcn",
+        width=0.05,
+        frames=3,
+        size=49,
+        batch=8,
+        epochs=1,
+        clips_per_video=1,
+        initializer="halving",
+    )
+    run = fit.train(chosen, catalog, tmp_path / "r", verbose=0, say=quiet)
+
+    shape = (None, 3, 49, 49, 3)
+    parts = fit.build(chosen, run.spec, 4, training=True)
+    assert parts.input_shape == shape
+    assert parts.output_shape == (None, 3, 4)
+    assert run.model().output_shape == (None, 4)
+    assert math.isfinite(float(history(run)[0]["loss"]))
 
 
 @pytest.mark.parametrize("text", ["nothing", "slow_fussion:x", "a:b"])

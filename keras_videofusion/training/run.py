@@ -19,7 +19,7 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -318,6 +318,9 @@ def _spec_of(model, path):
     if isinstance(shapes, tuple):
         # Flow has two channels.
         shapes = {"flow" if shapes[-1] == 2 else "rgb": shapes}
+    elif isinstance(getattr(model, "input", None), dict):
+        # Of several inputs `input_shape` tells no names.
+        shapes = {name: tuple(x.shape) for name, x in model.input.items()}
     if not isinstance(shapes, dict) or any(
         name not in STREAMS or not isinstance(shape, tuple) or len(shape) != 5
         for name, shape in shapes.items()
@@ -325,19 +328,20 @@ def _spec_of(model, path):
         raise RunError(
             f"{path} does not take clips of shape (batch, time, height, "
             "width, 3), nor flow of 2 channels, nor both as 'rgb' and 'flow'."
-            f" Received: input_shape={getattr(model, 'input_shape', None)}"
+            f" Received: input_shape={shapes}"
         )
-    spec = clip_spec(model.name) if model.name in MODELS else ClipSpec(10)
     streams = tuple(name for name in STREAMS if name in shapes)
+    spec = clip_spec(model.name) if model.name in MODELS else None
+    if spec is None or spec.streams != streams:
+        spec = ClipSpec(10, streams=streams)
     times = {name: shape[1] for name, shape in shapes.items()}
-    if spec.streams != streams or any(
+    if any(
         time not in (None, spec.shapes[name][0]) for name, time in times.items()
     ):
+        # One field per frame, where flow alone tells how many there are.
         frames = times.get("rgb") or times.get("flow") or spec.frames
-        flow = times.get("flow") or frames
-        spec = ClipSpec(
-            frames, streams=streams, flow=flow if "flow" in shapes else None
-        )
+        flow = (times["flow"] or frames) if "flow" in streams else None
+        spec = replace(spec, frames=frames, flow=flow, chunks=1, spacing=0)
     _, _, height, width, _ = shapes[streams[0]]
     if height is None or width is None:
         return spec
