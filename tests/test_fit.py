@@ -15,6 +15,7 @@ import pytest
 
 from keras_videofusion.applications import get_model
 from keras_videofusion.data.catalog import Catalog, open_catalog, Video
+from keras_videofusion.data.flow import open_flow
 from keras_videofusion.training import fit
 from keras_videofusion.training.callbacks import TrainingError
 from keras_videofusion.training.evaluate import evaluate, flow_of, rows_of
@@ -554,7 +555,7 @@ def test_a_run_on_frames_has_no_flow(trained):
 
 
 def test_a_resumed_run_finds_its_flow_again(
-    catalog, two_streams, shapes_flow, tmp_path
+    catalog, two_streams, shapes_flow, tmp_path, monkeypatch
 ):
     run = tmp_path / "run"
     once = dataclasses.replace(STREAMS, epochs=1)
@@ -563,7 +564,14 @@ def test_a_resumed_run_finds_its_flow_again(
         fit.train(
             STREAMS, catalog, run, flow="farneback", resume=True, say=quiet
         )
+    asked = []
+    monkeypatch.setattr(
+        fit,
+        "open_flow",
+        lambda flow, root: asked.append(flow) or open_flow(flow, root),
+    )
     fit.train(STREAMS, catalog, run, resume=True, verbose=0, say=quiet)
+    assert asked == [str(shapes_flow)]
     assert same(weights(run), weights(two_streams.folder))
 
 
