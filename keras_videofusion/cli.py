@@ -846,12 +846,13 @@ def fuse(arguments):
     from keras_videofusion.training.fusion import fuse
     from keras_videofusion.training.run import Run, RunError
 
-    runs = [Run(arguments.rgb), Run(arguments.flow)]
-    for run in runs:
+    rgb, flow = Run(arguments.rgb), Run(arguments.flow)
+    for run in (rgb, flow):
         if not run.exists:
             raise RunError(f"{run.folder} is not a run's folder.")
     fuse(
-        *runs,
+        rgb,
+        flow,
         arguments.run,
         by=arguments.by,
         shares=arguments.shares,

@@ -4,11 +4,13 @@ Networks are built small: a tenth of the filters, on the smallest frames that
 they take. `python tests/test_applications.py` writes the golden files anew.
 """
 
+import contextlib
 import functools
 import inspect
 import json
 import math
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -19,7 +21,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from keras_videofusion import applications
-from keras_videofusion.applications import MODELS
+from keras_videofusion.applications import get_model, MODELS
 from keras_videofusion.layers import Framewise
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -27,14 +29,104 @@ EXPECTED = Path(__file__).parent / "expected"
 every_network = pytest.mark.parametrize("name", MODELS)
 
 
-def least(name):
-    """Side of the smallest frame that a network takes."""
-    return 20 if name.startswith(("multires", "fovea", "context")) else 22
+@dataclass(frozen=True)
+class Family:
+    """What the checks must know of networks that are alike.
+
+    Args:
+        networks: Names.
+        side: Side of the smallest frame that they take.
+        frames: Frames that the checks feed; None where a network takes its
+            own number alone.
+        classes: The builders' default, as are the next two.
+        dropout: See there.
+        start: See there: `kernel_initializer`.
+        dropped: Names of the layers of dropout.
+    """
+
+    networks: tuple
+    side: int
+    frames: int | None
+    classes: int
+    dropout: float | None
+    start: str
+    dropped: tuple
 
 
-def shape_of(name, height=0, width=0):
-    time = MODELS[name].spec.time
-    return (time, height or least(name), width or least(name) + 3, 3)
+FULL67 = ("full6_dropout", "full7_dropout")
+TOWERS = ("rgb_tower/dropout", "flow_tower/dropout")
+
+# Six frames, not five, go into I3D: where its first filters of 7 x 7 x 7 reach
+# over 5, TensorFlow 2.21 ends the process in their gradient, on a processor.
+# fmt: off
+FAMILIES = (
+    Family(("single_frame", "early_fusion", "late_fusion", "slow_fusion"),
+           22, None, 487, 0.0, "halving", ("fc6_dropout", "fc7_dropout")),
+    Family(("multires_single_frame", "multires_early_fusion",
+            "multires_late_fusion", "multires_slow_fusion",
+            "fovea_single_frame", "context_single_frame"),
+           20, None, 487, 0.0, "halving", ("fc6_dropout", "fc7_dropout")),
+    Family(("lrcn", "lrcn_flow"),
+           49, 3, 101, 0.9, "authors", ("fc6_dropout",)),
+    Family(("inception_lstm",),
+           32, 3, 400, 0.0, "authors", ("lstm1_dropout",)),
+    Family(("c3d",),
+           16, 4, 487, 0.5, "authors", ("fc6_dropout", "fc7_dropout")),
+    Family(("spatial_stream", "temporal_stream"),
+           41, None, 101, 0.5, "authors", FULL67),
+    Family(("two_stream",),
+           41, None, 101, 0.5, "authors",
+           tuple(f"{s}_tower/{x}" for s in ("rgb", "flow") for x in FULL67)),
+    Family(("fused_two_stream",),
+           32, None, 400, None, "authors", ("dropout",)),
+    Family(("i3d", "i3d_flow"), 32, 6, 400, 0.5, "authors", ("dropout",)),
+    Family(("two_stream_i3d",), 32, 6, 400, 0.5, "authors", TOWERS),
+    Family(("i2d", "bottom_heavy_i3d", "top_heavy_i3d", "s3d", "s3dg",
+            "s3dg_flow"), 32, 6, 400, 0.2, "authors", ("dropout",)),
+    Family(("two_stream_s3dg",), 32, 6, 400, 0.2, "authors", TOWERS),
+)
+# fmt: on
+
+FAMILY = {name: family for family in FAMILIES for name in family.networks}
+
+# The networks of Karpathy et al., whose tops are fc6 and fc7.
+KARPATHYS = (*FAMILIES[0].networks, *FAMILIES[1].networks)
+
+# Filters and pools that reach over frames: `keras.layers.MaxPooling3D`.
+SOLID = tuple(
+    name
+    for name in MODELS
+    if name not in (*KARPATHYS, *FAMILIES[2].networks)
+    and not name.endswith(("spatial_stream", "temporal_stream"))
+    and name != "two_stream"
+)
+
+# Layers whose width is the number of classes.
+CLASSIFIERS = ("predictions", "logits", "fc8")
+
+
+def shapes_of(name, height=0, width=0, frames=0):
+    """Shapes of the smallest clip by stream, or of one of such sides."""
+    family = FAMILY[name]
+    return {
+        stream: (
+            frames or family.frames or own[0],
+            height or family.side,
+            width or family.side + 3,
+            own[3],
+        )
+        for stream, own in MODELS[name].spec.shapes.items()
+    }
+
+
+def shape_of(name, **sizes):
+    return bare(shapes_of(name, **sizes))
+
+
+def bare(by_stream):
+    """One stream is spoken of by itself, as the builders do."""
+    (first, *others) = by_stream.values()
+    return by_stream if others else first
 
 
 def small(name, **arguments):
@@ -42,18 +134,77 @@ def small(name, **arguments):
     shape = (
         {} if "input_tensor" in arguments else {"input_shape": shape_of(name)}
     )
-    return MODELS[name].builder(
-        **{"width": 0.1, "classes": 4, **shape, **arguments}
+    return get_model(
+        name,
+        **{
+            "width": 0.1,
+            "classes": 4,
+            # What authors start from is made for full width.
+            "kernel_initializer": "halving",
+            **shape,
+            **arguments,
+        },
     )
 
 
+def steady(name, **arguments):
+    """The same as it learns best: no dropout, and averages of one step."""
+    known = inspect.signature(MODELS[name].builder).parameters
+    wanted = {"dropout": 0.0, "lstm_dropout": 0.0, "momentum": 0.0}
+    own = {key: value for key, value in wanted.items() if key in known}
+    return small(name, **{**own, **arguments})
+
+
 def clips(name, count=4, **sizes):
+    """Frames of bytes, and flow of a few pixels per frame."""
     draw = np.random.default_rng(0)
-    return draw.integers(0, 256, (count, *shape_of(name, **sizes)), "uint8")
+    drawn = {
+        stream: (
+            draw.normal(0, 3, (count, *shape)).astype("float32")
+            if stream == "flow"
+            else draw.integers(0, 256, (count, *shape), "uint8")
+        )
+        for stream, shape in shapes_of(name, **sizes).items()
+    }
+    return bare(drawn)
+
+
+def floats(clip):
+    return each(lambda x: x.astype("float32"), clip)
+
+
+def each(function, clip):
+    """What a function makes of every stream."""
+    return keras.tree.map_structure(function, clip)
 
 
 def answer(model, clip):
     return ops.convert_to_numpy(ops.cast(model(clip), "float32"))
+
+
+def leaves(model, prefix=""):
+    """Layers by name; those of nested models as `rgb_tower/conv1`."""
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found |= leaves(layer, f"{prefix}{layer.name}/")
+        else:
+            found[f"{prefix}{layer.name}"] = layer
+    return found
+
+
+def named(model):
+    """Weights by name, such as `rgb_tower/conv1/kernel`."""
+    return {
+        name.removesuffix(layer.name) + weight.path: weight
+        for name, layer in leaves(model).items()
+        for weight in layer.weights
+    }
+
+
+def classifies(name):
+    """Whether the layer of that name has one unit per class."""
+    return name.rpartition("/")[2].removeprefix("flow_") in CLASSIFIERS
 
 
 def spread(count, seed=0):
@@ -69,6 +220,11 @@ def fill(model):
         fan_in = math.prod(weight.shape[:-1])
         deviation = math.sqrt(2 / fan_in) if len(weight.shape) > 1 else 0.1
         values = even * math.sqrt(12) * deviation
+        if weight.name == "gamma":
+            values = 1 + values
+        if weight.name == "moving_variance":
+            # Less than it is, lest the clip fade on its way through gates.
+            values = 0.4 * (1 + values)
         weight.assign(values.reshape(weight.shape))
     return model
 
@@ -100,47 +256,71 @@ def test_scores_are_a_distribution_over_the_classes(name):
 
 @every_network
 def test_the_default_input_is_the_clip_that_the_network_states(name):
-    builder, spec = MODELS[name]
+    shapes = MODELS[name].spec.shapes
 
-    model = builder(width=0.01)
+    model = get_model(name, width=0.01)
 
+    inputs = model.input if len(shapes) > 1 else {"": model.input}
     assert model.name == name
-    assert model.input.shape == (None, spec.time, *spec.size, 3)
-    assert model.input.dtype == "float32"
-    assert model.output.shape == (None, 487)
+    assert [x.shape[1:] for x in inputs.values()] == list(shapes.values())
+    assert {x.dtype for x in inputs.values()} == {"float32"}
+    assert len(shapes) == 1 or inputs.keys() == shapes.keys()
+    assert model.output.shape == (None, FAMILY[name].classes)
     assert model.layers[-1].name == "predictions"
 
 
 @every_network
 def test_any_larger_size_will_do(name):
-    shape = shape_of(name, 47, 62)
+    high, wide = FAMILY[name].side + 25, FAMILY[name].side + 40
+    shape = shape_of(name, height=high, width=wide)
 
     model = small(name, input_shape=shape)
 
-    assert answer(model, clips(name, 1, height=47, width=62)).shape == (1, 4)
+    x = clips(name, 1, height=high, width=wide)
+    assert answer(model, x).shape == (1, 4)
+
+
+@every_network
+def test_a_clip_of_other_length_will_do_where_nothing_hangs_on_it(name):
+    own = MODELS[name].spec.shapes
+    for frames in (1, 11):
+        shape = shape_of(name, frames=frames)
+        if FAMILY[name].frames:
+            model = small(name, input_shape=shape)
+            assert answer(model, clips(name, 1, frames=frames)).shape == (1, 4)
+        elif {frames} != {one[0] for one in own.values()}:
+            with pytest.raises(ValueError, match="must begin with"):
+                small(name, input_shape=shape)
 
 
 @every_network
 def test_without_a_top_height_and_width_are_free(name):
     model = small(name, include_top=False, input_shape=None)
 
-    assert model.input.shape[2:4] == (None, None)
+    inputs = model.input if isinstance(model.input, dict) else [model.input]
+    for x in keras.tree.flatten(inputs):
+        assert x.shape[2:4] == (None, None)
     assert model.output.shape[2:4] == (None, None)
-    for side in (least(name), 45):
-        x = clips(name, 2, height=side, width=side + 4)
-        y = answer(model, x)
-        fixed = small(name, include_top=False, input_shape=x.shape[1:])
+    for wider in (0, 23):
+        side = FAMILY[name].side + wider
+        sizes = {"height": side, "width": side + 4}
+        y = answer(model, clips(name, 2, **sizes))
+        fixed = small(
+            name, include_top=False, input_shape=shape_of(name, **sizes)
+        )
         assert y.shape == (2, *fixed.output.shape[1:])
 
 
 @every_network
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_pooling_is_over_all_of_the_last_map(name, pooling):
-    shape = shape_of(name, 47, 62)
+    side = FAMILY[name].side + 25
+    sizes = {"height": side, "width": side + 15}
+    shape = shape_of(name, **sizes)
     body = small(name, include_top=False, input_shape=shape)
     pooled = small(name, include_top=False, input_shape=shape, pooling=pooling)
     pooled.set_weights(body.get_weights())
-    x = clips(name, 2, height=47, width=62)
+    x = clips(name, 2, **sizes)
 
     y = answer(pooled, x)
 
@@ -151,6 +331,18 @@ def test_pooling_is_over_all_of_the_last_map(name, pooling):
 
 @every_network
 def test_width_scales_filters_and_units(name):
+    narrow, wide = (named(small(name, width=w)) for w in (0.125, 0.25))
+
+    for path, weight in wide.items():
+        layer, _, _ = path.rpartition("/")
+        units = narrow[path].shape[-1] * (1 if classifies(layer) else 2)
+        assert weight.shape[-1] == units
+    least = min(w.shape[-1] for w in small(name, width=1e-9).weights)
+    assert least == (2 if "lrcn" in name else 1)  # its groups are two
+
+
+@pytest.mark.parametrize("name", KARPATHYS)
+def test_a_quarter_of_the_width_is_a_quarter_of_the_papers(name):
     model = small(name, width=0.25)
 
     filters = [
@@ -161,7 +353,6 @@ def test_width_scales_filters_and_units(name):
     streams = 2 if name.startswith("multires") else 1
     assert sorted(filters) == sorted([24, 64, 96, 96, 64] * streams)
     assert model.get_layer("fc6").units == model.get_layer("fc7").units == 1024
-    assert min(w.shape[-1] for w in small(name, width=1e-9).weights) == 1
 
 
 # Arguments
@@ -180,62 +371,128 @@ def test_signatures_are_those_of_keras(name):
     assert defaults == {
         **{key: argument.default for key, argument in theirs.items()},
         "weights": None,
-        "classes": 487,
-        "name": name,
+        "classes": FAMILY[name].classes,
+        "name": name.removesuffix("_flow"),
     }
 
 
 @every_network
-def test_own_arguments_are_equal_and_by_keyword_alone(name):
-    first = next(iter(MODELS.values())).builder
+def test_own_arguments_begin_alike_and_are_by_keyword_alone(name):
     ours = inspect.signature(MODELS[name].builder).parameters
 
     own = list(ours.values())[8:]
 
-    assert own == list(inspect.signature(first).parameters.values())[8:]
+    assert [(argument.name, argument.default) for argument in own[:4]] == [
+        ("include_preprocessing", True),
+        ("width", 1.0),
+        ("dropout", FAMILY[name].dropout),
+        ("kernel_initializer", FAMILY[name].start),
+    ]
     assert all(argument.kind is argument.KEYWORD_ONLY for argument in own)
+    assert len(own) == 4 or name not in KARPATHYS
 
 
 @every_network
 def test_a_tensor_can_be_built_upon(name):
     plain = small(name)
-    clip = keras.Input(shape_of(name))
-    halved = layers.Rescaling(0.5)(clip)
+    clip = {
+        stream: keras.Input(shape, name=stream)
+        for stream, shape in shapes_of(name).items()
+    }
+    halved = {k: layers.Rescaling(0.5)(one) for k, one in clip.items()}
 
-    model = small(name, input_tensor=halved)
+    model = small(name, input_tensor=bare(halved))
 
     model.set_weights(plain.get_weights())
-    x = clips(name).astype("float32")
-    assert model.inputs == [clip]
+    x = floats(clips(name))
+    assert {id(one) for one in model.inputs} == set(map(id, clip.values()))
     np.testing.assert_allclose(
-        answer(model, 2 * x), answer(plain, x), rtol=1e-4, atol=1e-6
+        answer(model, each(lambda one: 2 * one, x)),
+        answer(plain, x),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def scaled(name, x):
+    """What the network's own first layers make of a clip."""
+    if isinstance(x, dict):
+        return {
+            stream: scaled(f"{name}_{stream}", one) for stream, one in x.items()
+        }
+    if name == "lrcn_flow":
+        length = np.sqrt((x**2).sum(-1, keepdims=True))
+        return np.clip(16 * np.concatenate([x, length], -1), -128, 127)
+    if name in ("temporal_stream", "two_stream_flow"):
+        return x - x.mean((2, 3), keepdims=True)
+    if name.endswith("flow"):
+        return np.clip(x, -20, 20) / 20
+    means = {
+        "lrcn": (128.68, 116.779, 103.939),
+        "c3d": (104, 117, 128),
+        "spatial_stream": (123.68, 116.779, 103.939),
+        "two_stream_rgb": (123.68, 116.779, 103.939),
+    }
+    if name in KARPATHYS:
+        return x - 117
+    if name in means:
+        return x - np.array(means[name], "float32")
+    return x / 127.5 - 1
+
+
+@every_network
+def test_pixels_are_scaled_unless_the_caller_does_it(name):
+    own, x = small(name), floats(clips(name))
+    ready = scaled(name, x)
+    shape = (
+        {k: one.shape[1:] for k, one in ready.items()}
+        if isinstance(ready, dict)
+        else ready.shape[1:]
+    )
+
+    # LRCN's picture of the flow has a channel more than the flow.
+    with (
+        pytest.warns(UserWarning, match="expects 2 input channels")
+        if name == "lrcn_flow"
+        else contextlib.nullcontext()
+    ):
+        plain = small(name, include_preprocessing=False, input_shape=shape)
+
+    plain.set_weights(own.get_weights())
+    np.testing.assert_allclose(
+        answer(own, x), answer(plain, ready), rtol=1e-4, atol=1e-6
     )
 
 
 @every_network
-def test_pixels_are_centred_unless_the_caller_does_it(name):
-    own, bare = small(name), small(name, include_preprocessing=False)
-    bare.set_weights(own.get_weights())
-    x = clips(name).astype("float32")
-
-    np.testing.assert_array_equal(answer(own, x), answer(bare, x - 117))
-
-
-@every_network
-def test_dropout_follows_fc6_and_fc7_in_training_alone(name):
-    plain, model = small(name), small(name, dropout=0.5)
+def test_dropout_is_where_it_belongs_and_in_training_alone(name):
+    plain, model = steady(name), steady(name, dropout=0.5)
     model.set_weights(plain.get_weights())
     x = clips(name)
 
-    names = [layer.name for layer in model.layers]
+    dropped = [
+        layer
+        for layer, kind in leaves(model).items()
+        if isinstance(kind, layers.Dropout)
+    ]
+    assert dropped == list(FAMILY[name].dropped)
+    np.testing.assert_array_equal(answer(model, x), answer(plain, x))
+    for one, same in ((plain, True), (model, False)):
+        first, second = (
+            ops.convert_to_numpy(one(x, training=True)) for _ in range(2)
+        )
+        assert np.allclose(first, second, atol=1e-6) == same
+
+
+@pytest.mark.parametrize("name", KARPATHYS)
+def test_dropout_follows_fc6_and_fc7(name):
+    names = [layer.name for layer in small(name, dropout=0.5).layers]
+
     assert names[names.index("fc6") + 1] == "fc6_dropout"
     assert names[names.index("fc7") + 1] == "fc7_dropout"
-    np.testing.assert_array_equal(answer(model, x), answer(plain, x))
-    dropped = ops.convert_to_numpy(model(x, training=True))
-    assert not np.allclose(dropped, answer(plain, x))
 
 
-@every_network
+@pytest.mark.parametrize("name", KARPATHYS)
 def test_krizhevskys_start(name):
     model = small(name, width=0.25, kernel_initializer="krizhevsky")
 
@@ -265,12 +522,12 @@ def test_one_initializer_gives_every_layer_weights_of_its_own():
 
 # In the order of the checks.
 WRONG = [
-    ({"weights": "sports1m"}, ValueError, "`weights`.*weights='sports1m'"),
-    ({"classes": 0}, ValueError, "`classes`.*classes=0"),
-    ({"input_shape": (22, 22, 3)}, ValueError, "`input_shape`.*four integers"),
-    ({"pooling": "mean"}, ValueError, "`pooling`.*pooling='mean'"),
-    ({"width": 0}, ValueError, "`width`.*width=0"),
-    ({"dropout": 1.0}, ValueError, r"`dropout`.*dropout=1\.0"),
+    ({"classes": 0}, "`classes`.*classes=0"),
+    ({"weights": "nowhere"}, "`weights`.*weights='nowhere'"),
+    ({"pooling": "mean"}, "`pooling`.*pooling='mean'"),
+    ({"width": 0}, "`width`.*width=0"),
+    ({"dropout": 1.0}, r"`dropout`.*dropout=1\.0"),
+    ({"input_shape": (22, 22, 3)}, "`input_shape`.*four integers"),
 ]
 
 
@@ -278,12 +535,14 @@ WRONG = [
 @pytest.mark.parametrize("first", range(len(WRONG)))
 def test_the_first_wrong_argument_is_named(name, first):
     arguments = {}
-    for wrong, _, _ in WRONG[first:]:
+    for wrong, _ in WRONG[first:]:
         arguments |= wrong
-    _, kind, message = WRONG[first]
+    streams = MODELS[name].spec.streams
+    shape = arguments["input_shape"]
+    arguments["input_shape"] = bare(dict.fromkeys(streams, shape))
 
-    with pytest.raises(kind, match=message):
-        MODELS[name].builder(**arguments)
+    with pytest.raises(ValueError, match=WRONG[first][1]):
+        get_model(name, **arguments)
 
 
 SHAPES = [
@@ -306,11 +565,10 @@ def test_wrong_input_shapes_say_why(shape, message):
 
 @every_network
 def test_the_smallest_legal_size_is_named(name):
-    time, _, width, channels = shape_of(name)
-    side = least(name)
+    side = FAMILY[name].side
 
     with pytest.raises(ValueError, match=f"at least {side}x{side}"):
-        small(name, input_shape=(time, side - 1, width, channels))
+        small(name, input_shape=shape_of(name, height=side - 1))
 
 
 def test_unusual_channels_warn_and_work():
@@ -362,10 +620,26 @@ def test_channels_first_is_refused():
 # Precision
 
 
+def needs_float16_pools(name):
+    """Networks whose pools have no float16 kernel on a processor."""
+    marks = ()
+    if name in SOLID:
+        bare_machine = not tf.config.list_physical_devices("GPU")
+        marks = (
+            pytest.mark.gpu,
+            pytest.mark.skipif(bare_machine, reason="needs a graphics card"),
+        )
+    return pytest.param(name, "mixed_float16", marks=marks)
+
+
 @pytest.mark.parametrize(
-    "policy", ["mixed_bfloat16", "mixed_float16"], indirect=True
+    ("name", "policy"),
+    [
+        *((name, "mixed_bfloat16") for name in MODELS),
+        *map(needs_float16_pools, MODELS),
+    ],
+    indirect=["policy"],
 )
-@every_network
 def test_half_precision_gives_nearly_the_same(name, policy):
     mixed = fill(small(name, classifier_activation=None))
     keras.config.set_dtype_policy("float32")
@@ -374,9 +648,14 @@ def test_half_precision_gives_nearly_the_same(name, policy):
 
     y, exact = answer(mixed, x), answer(full, x)
 
-    assert mixed.get_layer("fc6").compute_dtype == policy[len("mixed_") :]
+    computed = {
+        layer.compute_dtype
+        for path, layer in leaves(mixed).items()
+        if layer.weights and not classifies(path)
+    }
+    assert computed == {policy[len("mixed_") :]}
     assert mixed.output.dtype == "float32"
-    near = 0.04 if policy == "mixed_bfloat16" else 0.005
+    near = 0.04 if policy == "mixed_bfloat16" else 0.01
     np.testing.assert_allclose(y, exact, atol=near * np.abs(exact).max())
 
 
@@ -384,9 +663,7 @@ def test_half_precision_gives_nearly_the_same(name, policy):
 def test_bytes_are_as_good_as_floats(name):
     model, x = small(name), clips(name)
 
-    np.testing.assert_array_equal(
-        answer(model, x), answer(model, x.astype("float32"))
-    )
+    np.testing.assert_array_equal(answer(model, x), answer(model, floats(x)))
 
 
 # Saving
@@ -435,9 +712,12 @@ def test_the_body_loads_from_a_file_with_a_top(name, tmp_path):
 
     body = small(name, include_top=False, weights=tmp_path / "it.weights.h5")
 
-    for ours, theirs in zip(body.weights, model.weights, strict=False):
-        assert ours.path == theirs.path
-        np.testing.assert_array_equal(ours, theirs)
+    ours, theirs = named(body), named(model)
+    tops = (*CLASSIFIERS, "fc", "flow_fc", "full", "lstm", "avg_pool")
+    for path in theirs.keys() - ours.keys():
+        assert path.split("_tower/")[-1].startswith(tops)
+    for path, weight in ours.items():
+        np.testing.assert_array_equal(weight, theirs[path])
 
 
 @every_network
@@ -448,7 +728,7 @@ def test_an_exported_network_gives_the_same_scores(name, tmp_path):
     model.export(tmp_path / "it", verbose=False)
 
     again = tf.saved_model.load(tmp_path / "it")
-    served = again.serve(x.astype("float32"))
+    served = again.serve(floats(x))
     np.testing.assert_allclose(served, answer(model, x), rtol=1e-4, atol=1e-6)
 
 
@@ -527,56 +807,69 @@ def compiled(model, rate=1e-3):
     return model
 
 
+# No network's own answer: neither certain nor even, so that each clip pulls.
+PULL = 0.6 * np.eye(4, dtype="float32") + 0.1
+
+
+def moves(path):
+    """Whether a weight follows batch normalisation's averages."""
+    return path.endswith(("moving_mean", "moving_variance"))
+
+
 @every_network
 def test_one_step_changes_every_weight(name):
-    model = compiled(small(name, classifier_activation="softmax"))
+    model = compiled(steady(name))
     model.run_eagerly = True
-    before = model.get_weights()
+    weights = named(model)
+    before = {path: np.array(weight) for path, weight in weights.items()}
 
-    # No target is the network's own answer, so that each clip pulls.
-    model.train_on_batch(clips(name), np.full((4, 4), 0.25, "float32"))
+    model.train_on_batch(clips(name), PULL)
 
-    changed = [
-        not np.array_equal(old, new)
-        for old, new in zip(before, model.get_weights(), strict=True)
+    kept = [
+        path for path in before if np.array_equal(before[path], weights[path])
     ]
-    assert len(changed) == len(model.trainable_weights)
-    assert all(changed)
+    assert kept == []
+    assert len(model.trainable_weights) == sum(not moves(x) for x in weights)
 
 
 @every_network
 def test_four_clips_can_be_learned_by_heart(name):
-    model = compiled(small(name))
-    x, y = clips(name).astype("float32"), np.eye(4, dtype="float32")
+    model = steady(name)
+    normed = any(map(moves, named(model)))
+    compiled(model, 1e-2 if normed else 1e-3)
+    # Compiling an Inception costs more than what it saves.
+    model.run_eagerly = normed
+    x, y = floats(clips(name)), np.eye(4, dtype="float32")
 
-    for _ in range(60):
+    for _ in range(150):
         loss = model.train_on_batch(x, y)
+        if loss < 0.05:
+            break
 
+    model(x, training=True)  # averages of the weights as they are now
     assert loss < 0.1
     assert np.array_equal(answer(model, x).argmax(1), np.arange(4))
 
 
 @every_network
 def test_freezing_freezes(name):
-    model = small(name)
-    for layer in model.layers[:-1]:
-        layer.trainable = False
+    model = steady(name)
+    for path, layer in leaves(model).items():
+        layer.trainable = classifies(path)
     compiled(model).run_eagerly = True
-    before = model.get_weights()
+    weights = named(model)
+    before = {path: np.array(weight) for path, weight in weights.items()}
 
-    model.train_on_batch(clips(name), np.full((4, 4), 0.25, "float32"))
+    model.train_on_batch(clips(name), PULL)
 
-    assert [w.path for w in model.trainable_weights] == [
-        "predictions/kernel",
-        "predictions/bias",
-    ]
-    *frozen, kernel, bias = (
-        np.array_equal(old, new)
-        for old, new in zip(before, model.get_weights(), strict=True)
-    )
-    assert all(frozen)
-    assert not kernel
-    assert not bias
+    changed = {
+        path
+        for path, weight in weights.items()
+        if not np.array_equal(before[path], weight)
+    }
+    free = {path for path in weights if classifies(path.rpartition("/")[0])}
+    assert len(model.trainable_weights) == len(free) > 0
+    assert changed == free
 
 
 # Files written today, answers given today
@@ -584,9 +877,10 @@ def test_freezing_freezes(name):
 
 def paths(model):
     """Where in a `.weights.h5` file each weight lies, by layer and name."""
-    for number, weight in enumerate(model.weights):
+    weights = named(model)
+    names = list(weights)
+    for number, weight in enumerate(weights.values()):
         weight.assign(np.full(weight.shape, number))
-    names = [weight.path for weight in model.weights]
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "it.weights.h5")
@@ -602,9 +896,24 @@ def paths(model):
 
 
 def logits(name):
-    model = fill(small(name, width=0.05, classifier_activation=None))
-    pixels = np.floor(256 * spread(2 * math.prod(shape_of(name)), 5))
-    return answer(model, pixels.reshape(2, *shape_of(name)))
+    """Answers to two clips by a formula, long enough for every stride."""
+    frames = 2 * FAMILY[name].frames if FAMILY[name].frames else 0
+    shapes = shapes_of(name, frames=frames)
+    model = fill(
+        small(
+            name,
+            width=0.05,
+            classifier_activation=None,
+            input_shape=bare(shapes),
+        )
+    )
+    x = {}
+    for seed, (stream, shape) in enumerate(shapes.items(), 5):
+        drawn = np.floor(256 * spread(2 * math.prod(shape), seed))
+        if stream == "flow":
+            drawn = (drawn - 128) / 16
+        x[stream] = drawn.reshape(2, *shape)
+    return answer(model, bare(x))
 
 
 @functools.cache
@@ -612,14 +921,20 @@ def expected(file):
     return json.loads((EXPECTED / file).read_text(encoding="utf-8"))
 
 
+def places(name):
+    """The golden places of a network's weights."""
+    laid = expected("weight_paths.json")
+    return laid[laid[name]] if isinstance(laid[name], str) else laid[name]
+
+
 @every_network
 def test_weights_lie_where_they_always_lay(name):
-    assert paths(small(name)) == expected("weight_paths.json")[name]
+    assert paths(small(name)) == places(name)
 
 
 @every_network
 def test_a_top_and_dropout_move_no_weight(name):
-    whole = expected("weight_paths.json")[name]
+    whole = places(name)
 
     body = paths(small(name, include_top=False, include_preprocessing=False))
 
@@ -637,8 +952,15 @@ def test_logits_are_what_they_always_were(name):
 
 
 def write_expected():
+    laid = {}
+    for name in MODELS:
+        row = paths(small(name))
+        # The Inceptions' hundreds of lines are written once: of a network
+        # whose weights lie like another's, that one's name is.
+        twins = [other for other in laid if laid[other] == row]
+        laid[name] = twins[0] if twins and len(row) > 100 else row
     rows = {
-        "weight_paths.json": {name: paths(small(name)) for name in MODELS},
+        "weight_paths.json": laid,
         "logits.json": {
             name: [[round(float(v), 5) for v in row] for row in logits(name)]
             for name in MODELS
@@ -719,9 +1041,9 @@ def test_networks_are_had_by_name():
 )
 def test_unknown_names_list_the_known(ask):
     with pytest.raises(
-        ValueError, match=r"`name`.*slow_fusion.*Received: name='s3d'"
+        ValueError, match=r"`name`.*slow_fusion.*Received: name='s4d'"
     ):
-        ask("s3d")
+        ask("s4d")
 
 
 @pytest.mark.parametrize(
@@ -794,7 +1116,8 @@ def test_the_names_are_those_of_sports1m(shared):
 
 
 def test_names_of_builders_are_public():
-    for builder, _ in MODELS.values():
+    for entry in MODELS.values():
+        builder = entry.builder
         assert getattr(applications, builder.__name__) is builder
         assert builder.__name__ in applications.__all__
 

@@ -371,6 +371,7 @@ def _stream_shape(stream, shape, own, least, include_top, any_time):
 def _tensor_shape(tensor, shape):
     """What `input_tensor` says of the shape; `input_shape` must agree."""
     several = isinstance(tensor, dict)
+    own: dict | tuple
     for one in tensor.values() if several else (tensor,):
         if not keras.utils.is_keras_tensor(one):
             raise TypeError(

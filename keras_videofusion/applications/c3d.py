@@ -18,7 +18,7 @@ from keras_videofusion.applications.inception import expect_one_of, GRIDS
 from keras_videofusion.data.clips import ClipSpec
 from keras_videofusion.layers import Standardization
 
-CLIP = ClipSpec(16, resize=(128, 171), size=112)
+CLIP = ClipSpec(16, resize=(128, 171), size=(112, 112))
 
 # fmt: off
 # Name, filters; a pool after the last of every number.

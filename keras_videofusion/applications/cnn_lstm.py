@@ -25,13 +25,18 @@ from keras_videofusion.applications.two_stream import still
 from keras_videofusion.data.clips import ClipSpec
 from keras_videofusion.layers import FlowImage, Framewise, Standardization
 
-RGB = ClipSpec(16, resize=(240, 320), size=227)
+RGB = ClipSpec(16, resize=(240, 320), size=(227, 227))
 FLOW = replace(RGB, streams=("flow",), flow=16)
 MODALITIES = {"rgb": RGB, "flow": FLOW}
 
 # Every fifth frame of 25 a second: five seconds.
 LONG = ClipSpec(
-    25, step=5, fps=25.0, resize=("short_side", 256), size=224, short="loop"
+    25,
+    step=5,
+    fps=25.0,
+    resize=("short_side", 256),
+    size=(224, 224),
+    short="loop",
 )
 
 # fmt: off

@@ -27,7 +27,7 @@ from keras_videofusion.layers import (
 CLIP = ClipSpec(
     1,
     resize=("short_side", 256),
-    size=224,
+    size=(224, 224),
     streams=("rgb", "flow"),
     flow=10,
     chunks=5,
@@ -199,7 +199,7 @@ def FusedTwoStream(
 
     Returns:
         A `keras.Model`; 39,755,824 parameters, 283,514,762 with VGG-16's
-        towers and 101 classes (and those of the fusion).
+        towers and 101 classes.
 
     Reference:
         Feichtenhofer et al., CVPR 2016, section 3.4 and figure 4; Carreira &

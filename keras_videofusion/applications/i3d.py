@@ -26,7 +26,9 @@ from keras_videofusion.applications.inception import (
 from keras_videofusion.applications.two_stream import join
 from keras_videofusion.data.clips import ClipSpec
 
-RGB = ClipSpec(64, fps=25.0, resize=("short_side", 256), size=224, short="loop")
+RGB = ClipSpec(
+    64, fps=25.0, resize=("short_side", 256), size=(224, 224), short="loop"
+)
 FLOW = replace(RGB, streams=("flow",), flow=64)
 BOTH = replace(RGB, streams=("rgb", "flow"), flow=64)
 

@@ -38,7 +38,7 @@ from keras_videofusion.layers import (
 )
 
 # One frame, and the ten fields about it.
-RGB = ClipSpec(1, resize=("short_side", 256), size=224)
+RGB = ClipSpec(1, resize=("short_side", 256), size=(224, 224))
 FLOW = replace(RGB, streams=("flow",), flow=10)
 BOTH = replace(RGB, streams=("rgb", "flow"), flow=10)
 

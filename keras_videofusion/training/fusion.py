@@ -211,13 +211,14 @@ def _train_machine(model, rows, spec, flow, clips, margin, say):
     learned = rows.where("train")
     batch = 16
     scores = keras.Model(model.inputs, model.get_layer("scores").output)
-    features, labels = [], []
+    seen: list = []
+    truths: list = []
     for clip, truth in validation_clips(
         learned, spec, batch, clips=clips, flow=flow
     ).take(steps(learned, batch, clips)):
-        features.append(np.asarray(scores.predict_on_batch(clip)))
-        labels.append(np.asarray(truth).argmax(axis=-1))
-    features, labels = np.concatenate(features), np.concatenate(labels)
+        seen.append(np.asarray(scores.predict_on_batch(clip)))
+        truths.append(np.asarray(truth).argmax(axis=-1))
+    features, labels = np.concatenate(seen), np.concatenate(truths)
     known = np.unique(labels)
     if len(known) < 2:
         raise RunError(
