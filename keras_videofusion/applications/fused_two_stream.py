@@ -8,7 +8,11 @@ Recognition?, CVPR 2017, section 2.3 ("3D-Fused Two-Stream").
 import keras
 from keras import layers
 
-from keras_videofusion.applications.assembly import assemble, shared
+from keras_videofusion.applications.assembly import (
+    assemble,
+    predictions,
+    shared,
+)
 from keras_videofusion.applications.inception import (
     expect_one_of,
     trunk,
@@ -75,13 +79,8 @@ def inception_top(x, making, classes, activation):
     x = layers.GlobalAveragePooling3D(name="avg_pool")(x)
     if making.dropout:
         x = layers.Dropout(making.dropout, name="dropout")(x)
-    return layers.Dense(
-        classes,
-        activation=activation,
-        dtype="float32",
-        name="predictions",
-        **making.start("predictions", authors={"kernel_initializer": normal}),
-    )(x)
+    start = {"kernel_initializer": normal}
+    return predictions(x, making, classes, activation, start)
 
 
 def vgg(x, making, prefix):
