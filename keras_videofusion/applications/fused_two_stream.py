@@ -46,12 +46,13 @@ VGG = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 BACKBONES = ("inception", "vgg16")
 
 
-def inception_fusion(maps, making):
+def inception_fusion(maps, making, momentum=0.99):
     """A convolution over both streams' maps at all instants, and a pool.
 
     Args:
         maps: List of the streams' maps, `(batch, 5, 7, 7, 1024)` each.
         making: `Making`.
+        momentum: Float, decay of batch normalisation's averages.
 
     Returns:
         Tensor of shape `(batch, 3, 4, 4, 512)`.
@@ -67,7 +68,7 @@ def inception_fusion(maps, making):
         **making.start("fuse_conv", authors={"kernel_initializer": normal}),
     )(x)
     x = layers.BatchNormalization(
-        epsilon=1e-3, scale=False, name="fuse_conv_bn"
+        momentum=momentum, epsilon=1e-3, scale=False, name="fuse_conv_bn"
     )(x)
     x = layers.ReLU(name="fuse_conv_relu")(x)
     return layers.MaxPooling3D(3, 2, "same", name="pool")(x)
@@ -224,7 +225,7 @@ def FusedTwoStream(
             for x, prefix in ((rgb, "rgb_"), (flow, "flow_"))
         ]
         if not deep:
-            return inception_fusion(maps, making)
+            return inception_fusion(maps, making, momentum)
         fused, temporal = vgg_fusion(maps, making)
         if include_top:
             return [fused, temporal]
