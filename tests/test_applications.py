@@ -213,7 +213,7 @@ def spread(count, seed=0):
     return (mixed % 2**32) / 2**32
 
 
-def fill(model):
+def fill(model, variance=1.0):
     """Weights by a formula, so that answers can be kept in a file."""
     for seed, weight in enumerate(model.weights):
         even = spread(math.prod(weight.shape), seed) - 0.5
@@ -223,8 +223,7 @@ def fill(model):
         if weight.name == "gamma":
             values = 1 + values
         if weight.name == "moving_variance":
-            # Less than it is, lest the clip fade on its way through gates.
-            values = 0.4 * (1 + values)
+            values = variance * (1 + values)
         weight.assign(values.reshape(weight.shape))
     return model
 
@@ -834,14 +833,15 @@ def test_one_step_changes_every_weight(name):
 
 @every_network
 def test_four_clips_can_be_learned_by_heart(name):
-    model = steady(name)
+    start = "glorot_uniform" if name in SOLID else "halving"
+    model = steady(name, kernel_initializer=start)
     normed = any(map(moves, named(model)))
     compiled(model, 1e-2 if normed else 1e-3)
     # Compiling an Inception costs more than what it saves.
     model.run_eagerly = normed
     x, y = floats(clips(name)), np.eye(4, dtype="float32")
 
-    for _ in range(150):
+    for _ in range(60):
         loss = model.train_on_batch(x, y)
         if loss < 0.05:
             break
@@ -905,7 +905,8 @@ def logits(name):
             width=0.05,
             classifier_activation=None,
             input_shape=bare(shapes),
-        )
+        ),
+        variance=0.4,  # lest the clip fade on its way through gates
     )
     x = {}
     for seed, (stream, shape) in enumerate(shapes.items(), 5):
@@ -947,7 +948,7 @@ def test_logits_are_what_they_always_were(name):
     y = logits(name)
 
     golden = np.array(expected("logits.json")[name])
-    assert np.abs(golden).max() > 0.1
+    assert np.abs(golden).max() > 0.05
     np.testing.assert_allclose(y, golden, atol=1e-4 * np.abs(golden).max())
 
 

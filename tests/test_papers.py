@@ -606,6 +606,38 @@ def test_quo_vadis_c3d_is_normed_after_every_layer_with_weights():
         assert not model.get_layer(f"{name}_bn").scale
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("inception_lstm", {}),
+        ("c3d", {"style": "quo_vadis"}),
+        ("two_stream", {"backbone": "inception"}),
+        ("fused_two_stream", {}),
+        ("two_stream_i3d", {}),
+        ("i2d", {}),
+        ("bottom_heavy_i3d", {}),
+        ("top_heavy_i3d", {}),
+        ("s3d", {"style": "torchvision"}),
+        ("two_stream_s3dg", {}),
+    ],
+    ids=str,
+)
+def test_every_average_decays_by_the_momentum_that_is_asked_for(
+    name, arguments
+):
+    model = get_model(name, width=0.01, momentum=0.7, **arguments)
+    towers = [x for x in model.layers if isinstance(x, keras.Model)]
+
+    found = {
+        (layer.momentum, layer.epsilon)
+        for part in towers or [model]
+        for layer in part.layers
+        if isinstance(layer, layers.BatchNormalization)
+    }
+
+    assert found == {(0.7, 1e-3)}
+
+
 def test_maps_of_the_fused_streams_have_the_papers_sizes():
     """MODELS.md, 6.1 and 6.2."""
     inception = get_model("fused_two_stream", width=1 / 16)
