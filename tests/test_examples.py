@@ -29,6 +29,13 @@ def test_fit_a_directory(shapes_folder, tmp_path):
     assert (tmp_path / "slow_fusion.keras").is_file()
 
 
+def test_two_streams(shapes_folder, tmp_path):
+    pytest.importorskip("cv2", reason="flow needs OpenCV: the extra [flow]")
+    out = example("two_streams.py", shapes_folder, "--smoke", cwd=tmp_path)
+    assert "23 fields" in out
+    assert (tmp_path / "two_streams.keras").is_file()
+
+
 def test_two_devices(shapes_folder, tmp_path):
     out = example("two_devices.py", shapes_folder, "--smoke", cwd=tmp_path)
     assert "epoch,hit_at_1" in out
