@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from keras_videofusion import applications
 from keras_videofusion.applications.fused_two_stream import (
@@ -622,7 +622,7 @@ def test_networks_give_their_peers_answers(oracle):
 
     clip = oracle.enter(given.astype("float32"))
     seen = keras.Model(model.input, tensors)(clip)
-    seen = {name: np.asarray(value) for name, value in seen.items()}
+    seen = {name: ops.convert_to_numpy(value) for name, value in seen.items()}
 
     logits = seen["logits"].reshape(-1)
     near = TOLERANCE * oracle.largest
@@ -657,7 +657,7 @@ def test_lrcn_averages_the_scores_of_its_frames():
     )
     fill(model, own_recurrent, "chw")
 
-    seen = np.asarray(model(file["input"].astype("float32")))
+    seen = ops.convert_to_numpy(model(file["input"].astype("float32")))
 
     np.testing.assert_allclose(
         seen.reshape(-1),
@@ -684,7 +684,7 @@ def test_the_fused_head_gives_its_peers_answers():
 
     given = file.get("input", input_by_rule(stem, shape))
     seen = keras.Model(maps, tensors)(given.astype("float32"))
-    seen = {name: np.asarray(value) for name, value in seen.items()}
+    seen = {name: ops.convert_to_numpy(value) for name, value in seen.items()}
 
     np.testing.assert_allclose(
         seen["logits"][0, :3],
@@ -757,7 +757,7 @@ def furthest_of(tokens):
             if stage.startswith(("conv", "pool"))
         },
     )(file["input"].astype("float32"))
-    far = misses(file, {k: np.asarray(v) for k, v in seen.items()})
+    far = misses(file, {k: ops.convert_to_numpy(v) for k, v in seen.items()})
     return max(far.values())
 
 
