@@ -9,10 +9,16 @@ import tensorflow as tf
 from keras import ops
 
 from keras_videofusion.layers import (
+    Blend,
     ContextHalf,
+    FieldCentering,
+    FlowImage,
     FoveaCrop,
     Framewise,
+    GroupedConv2D,
+    IdentityKernel,
     LocalResponseNormalization,
+    SelfGating,
     StackFrames,
     Standardization,
 )
@@ -264,6 +270,212 @@ def test_lrn_names_the_argument_that_is_wrong(argument, value):
         LocalResponseNormalization(**{argument: value})
 
 
+# GroupedConv2D
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_groups_of_channels_do_not_see_one_another(groups):
+    x = numbers(2, 7, 9, 6)
+    conv = GroupedConv2D(6, 3, 2, "valid", groups=groups, activation="relu")
+
+    y = conv(x)
+    kernel, _ = conv.get_weights()
+    bias = numbers(6, seed=2)
+    conv.set_weights([kernel, bias])
+    y = conv(x)
+
+    share = 6 // groups
+    assert kernel.shape == (3, 3, share, 6)
+    expected = np.zeros((2, 3, 4, 6))
+    for row, column, out in np.ndindex(3, 4, 6):
+        first = out // share * share
+        seen = x[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
+        seen = seen[..., first : first + share]
+        summed = (seen * kernel[..., out]).sum((1, 2, 3)) + bias[out]
+        expected[:, row, column, out] = np.maximum(summed, 0)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_a_grouped_convolutions_gradient_stays_in_its_group():
+    x = numbers(1, 5, 5, 4)
+    conv = GroupedConv2D(2, 3, padding="same", groups=2)
+    conv(x)
+    first = np.zeros((1, 5, 5, 2), "float32")
+    first[..., 0] = 1
+
+    slope = gradient(conv, x, first)
+
+    assert np.all(slope[..., :2] != 0)
+    assert np.all(slope[..., 2:] == 0)
+
+
+# SelfGating, Blend, IdentityKernel
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_gates_weigh_channels_by_the_mean_of_the_whole_clip(use_bias):
+    x = numbers(2, 3, 4, 5, 6)
+    gate = SelfGating(use_bias)
+    gate(x)
+    weights = [numbers(6, 6, seed=1), numbers(6, seed=2)][: 1 + use_bias]
+    gate.set_weights(weights)
+
+    y = gate(x)
+
+    expected = np.empty_like(x)
+    for sample, channel in np.ndindex(2, 6):
+        said = sum(
+            x[sample, ..., other].mean() * weights[0][other, channel]
+            for other in range(6)
+        )
+        said += weights[1][channel] if use_bias else 0
+        expected[sample, ..., channel] = x[sample, ..., channel] / (
+            1 + np.exp(-said)
+        )
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gates_gradient_reaches_its_weights_and_every_pixel():
+    x = tf.constant(numbers(2, 3, 4, 5, 6))
+    gate = SelfGating(use_bias=True)
+    gate(x)
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(gate(x) ** 2)
+    slopes = tape.gradient(total, [x, *gate.trainable_variables])
+
+    assert len(slopes) == 3
+    assert all(np.all(slope.numpy() != 0) for slope in slopes)
+
+
+def test_a_blend_is_the_weighted_sum():
+    one, other = numbers(2, 3), numbers(2, 3, seed=1)
+
+    y = Blend((0.25, 2))([one, other])
+
+    np.testing.assert_allclose(y, 0.25 * one + 2 * other, rtol=1e-6)
+
+
+def test_a_blend_takes_as_many_tensors_as_shares():
+    with pytest.raises(ValueError, match="takes 2 tensors.*Received: 3"):
+        Blend((1, 1))([numbers(2, 3)] * 3)
+
+
+def test_a_blend_comes_back_from_a_file(tmp_path):
+    inputs = [keras.Input((3,)), keras.Input((3,))]
+    model = keras.Model(inputs, Blend((0.25, 2), name="it")(inputs))
+    x = [numbers(2, 3), numbers(2, 3, seed=1)]
+
+    model.save(tmp_path / "it.keras")
+    again = keras.saving.load_model(tmp_path / "it.keras")
+
+    assert again.get_layer("it").shares == [0.25, 2.0]
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("taps", [(3, 1, 1), (3, 3, 3), (1, 5, 4)])
+def test_an_identity_kernel_hands_on_what_it_is_given(taps):
+    x = numbers(2, 5, 6, 7, 4)
+
+    y = tf.nn.conv3d(x, IdentityKernel()((*taps, 4, 4)), (1,) * 5, "SAME")
+
+    np.testing.assert_array_equal(y, x)
+
+
+def test_an_identity_kernel_may_widen_or_narrow():
+    wider = np.array(IdentityKernel()((1, 2, 4)))[0]
+    narrower = np.array(IdentityKernel()((1, 4, 2)))[0]
+
+    np.testing.assert_array_equal(wider, np.eye(2, 4))
+    np.testing.assert_array_equal(narrower, np.eye(4, 2))
+
+
+def test_an_identity_kernel_sums_two_halves_smoothed_by_a_gaussian():
+    """MODELS.md, 6.2: [0.25 I; 0.75 I] over taps, sigma 1, that sum to 1."""
+    kernel = np.array(IdentityKernel((0.25, 0.75), 1.0)((3, 3, 3, 10, 5)))
+
+    expected = np.zeros_like(kernel)
+    bell = np.zeros((3, 3, 3))
+    for tap in np.ndindex(3, 3, 3):
+        bell[tap] = np.exp(-sum((place - 1) ** 2 for place in tap) / 2)
+    for channel in range(5):
+        expected[..., channel, channel] = 0.25 * bell / bell.sum()
+        expected[..., 5 + channel, channel] = 0.75 * bell / bell.sum()
+    np.testing.assert_allclose(kernel, expected, atol=1e-7)
+
+
+def test_an_identity_kernel_comes_back_from_its_config():
+    kernel = IdentityKernel((0.25, 0.75), 1.0)
+
+    config = keras.saving.serialize_keras_object(kernel)
+    again = keras.saving.deserialize_keras_object(deepcopy(config))
+
+    assert config["registered_name"].startswith("keras_videofusion>")
+    assert again.get_config() == {"shares": [0.25, 0.75], "deviation": 1.0}
+    assert keras.initializers.get(kernel.clone()).get_config() == (
+        kernel.get_config()
+    )
+
+
+# FieldCentering, FlowImage
+
+
+def test_centred_fields_have_no_mean():
+    x = numbers(2, 3, 4, 5, 2, scale=4) + np.float32([3, -7])
+
+    y = FieldCentering()(x)
+
+    expected = np.empty_like(x)
+    for sample, time, axis in np.ndindex(2, 3, 2):
+        field = x[sample, time, ..., axis]
+        expected[sample, time, ..., axis] = field - field.mean()
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_a_flow_image_is_x_y_and_length_in_sixteenths_of_a_pixel():
+    x = np.zeros((1, 1, 2, 2, 2), "float32")
+    x[0, 0] = [[[3, -4], [0.5, 0]], [[-20, 20], [7, -7.9]]]
+
+    y = FlowImage()(x)
+
+    np.testing.assert_allclose(
+        y[0, 0],
+        [
+            [[48, -64, 80], [8, 0, 8]],
+            [[-128, 127, 127], [112, -126.4, 127]],
+        ],
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("policy", ["float32", *HALVES])
+@pytest.mark.parametrize("kind", [FieldCentering, FlowImage])
+def test_flow_is_rounded_in_the_answer_alone(kind, policy):
+    x = numbers(1, 2, 8, 8, 2, scale=2) + np.float32(1)
+
+    y = kind(dtype=policy)(x)
+
+    exact = ops.cast(kind(dtype="float32")(x), y.dtype)
+    np.testing.assert_array_equal(double(y), double(exact))
+
+
+@pytest.mark.parametrize("ending", ["config", "file"])
+def test_a_flow_image_comes_back(ending, tmp_path):
+    clip = keras.Input((2, 4, 5, 2))
+    model = keras.Model(clip, FlowImage(name="it")(clip))
+    x = numbers(1, 2, 4, 5, 2, scale=3)
+
+    if ending == "file":
+        model.save(tmp_path / "it.keras")
+        again = keras.saving.load_model(tmp_path / "it.keras")
+    else:
+        again = keras.Model.from_config(deepcopy(model.get_config()))
+
+    assert again.output.shape == (None, 2, 4, 5, 3)
+    np.testing.assert_array_equal(again(x), model(x))
+
+
 # Standardization, FoveaCrop, ContextHalf
 
 
@@ -282,6 +494,41 @@ def test_standardization_takes_bytes():
     y = Standardization(117.0)(np.array([[0, 117, 255]], "uint8"))
 
     np.testing.assert_array_equal(y, [[-117, 0, 138]])
+
+
+def test_standardization_is_channel_by_channel_and_clips_first():
+    x = numbers(2, 3, 4, 4, 3, scale=60)
+
+    y = Standardization((1.0, 2.0, 3.0), [4.0, 5.0, 6.0], limit=50.0)(x)
+
+    for channel in range(3):
+        held = np.clip(x[..., channel], -50, 50)
+        np.testing.assert_allclose(
+            y[..., channel], (held - 1 - channel) / (4 + channel), rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"deviation": 0}, "`deviation` must not be 0.*deviation=0"),
+        ({"deviation": (1.0, 0.0)}, r"`deviation`.*deviation=\[1\.0, 0\.0\]"),
+        ({"limit": 0}, "`limit` must be more than 0.*limit=0"),
+        ({"limit": -1.0}, r"`limit`.*limit=-1\.0"),
+    ],
+    ids=str,
+)
+def test_standardization_names_the_argument_that_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Standardization(**arguments)
+
+
+@pytest.mark.parametrize("argument", ["mean", "deviation"])
+def test_standardization_wants_one_value_per_channel(argument):
+    layer = Standardization(**{argument: (1.0, 2.0)})
+
+    with pytest.raises(ValueError, match=f"`{argument}`.*for 3 channels"):
+        layer(numbers(1, 2, 2, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -345,6 +592,16 @@ MAKERS = {
         1.0, 3, 1e-3, 0.75, **kw
     ),
     "Standardization": lambda **kw: Standardization(117.0, **kw),
+    "StandardizationByChannel": lambda **kw: Standardization(
+        (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 20.0, **kw
+    ),
+    "FieldCentering": FieldCentering,
+    "SelfGating": lambda **kw: SelfGating(
+        True, keras.initializers.GlorotUniform(seed=1), **kw
+    ),
+    "GroupedConv2D": lambda **kw: Framewise(
+        GroupedConv2D(6, 3, groups=3, dtype=kw.get("dtype")), **kw
+    ),
     "FoveaCrop": FoveaCrop,
     "ContextHalf": ContextHalf,
 }
@@ -416,6 +673,9 @@ def test_layers_learn_sizes_when_they_are_called(make):
     [
         StackFrames(2),
         Framewise(keras.layers.MaxPooling2D()),
+        FieldCentering(),
+        FlowImage(),
+        SelfGating(),
         FoveaCrop(),
         ContextHalf(),
     ],
