@@ -339,6 +339,46 @@ def test_filters_of_the_first_layer_are_shown(shapes, undrawn, tmp_path):
     np.testing.assert_array_equal(kernel[1], stored[:, :, 3:6])
 
 
+@pytest.mark.parametrize(
+    ("name", "frames", "shapes_of"),
+    [
+        ("i3d", 8, {"": (7, 7, 7, 3, 6)}),
+        ("temporal_stream", 10, {"": (10, 7, 7, 3, 10)}),
+        (
+            "two_stream",
+            None,
+            {"rgb": (1, 7, 7, 3, 10), "flow": (10, 7, 7, 3, 10)},
+        ),
+    ],
+)
+def test_filters_of_every_family_are_found(
+    name, frames, shapes_of, shapes, tmp_path
+):
+    from keras_videofusion.applications import clip_spec, get_model
+    from keras_videofusion.evaluation.report import _kernels, _read
+
+    given = clip_spec(name).with_size(48).shapes
+    if frames:
+        ((_, (_, *rest)),) = given.items()
+        given = (frames, *rest)
+    model = get_model(name, width=0.1, classes=3, input_shape=given)
+    make_run(tmp_path / "run", shapes)
+    model.save(tmp_path / "run" / "model.keras")
+
+    kernels = _kernels(_read("run", tmp_path / "run"))
+
+    assert {key: kernel.shape for key, kernel in kernels.items()} == shapes_of
+    for kernel in kernels.values():
+        assert kernel[..., :2, :].any()
+    if "flow" in kernels:
+        layer = model.get_layer("flow_tower").get_layer("conv1")
+        stored = np.asarray(layer.kernel)
+        # x and y of the fourth field, and no third channel.
+        flow = kernels["flow"]
+        np.testing.assert_array_equal(flow[3, ..., :2, :], stored[:, :, 6:8])
+        assert not flow[..., 2, :].any()
+
+
 def test_the_same_runs_give_the_same_page(two_runs, of_two, tmp_path):
     again = write_report(two_runs[0], tmp_path)
     assert again.read_bytes() == (of_two / "report.html").read_bytes()

@@ -620,14 +620,19 @@ def _filters(runs: Sequence[_Run]) -> str:
             parts += _picture(
                 pictures.filters(kernels),
                 f"First-layer filters of {run.name}",
-                run.name
-                + (
-                    ": the frames of a filter stand below each other."
-                    if any(len(kernel) > 1 for kernel in kernels.values())
-                    else ""
-                ),
+                run.name + _said_of(kernels),
             )
     return parts
+
+
+def _said_of(kernels: dict[str, np.ndarray]) -> str:
+    """What must be known to read a sheet of filters."""
+    told = []
+    if any(len(kernel) > 1 for kernel in kernels.values()):
+        told.append("the frames of a filter stand below each other")
+    if any(not kernel[..., 2, :].any() for kernel in kernels.values()):
+        told.append("of flow, x is red and y is green")
+    return f": {'; '.join(told)}." if told else ""
 
 
 def _kernels(run: _Run) -> dict[str, np.ndarray]:
@@ -644,19 +649,37 @@ def _kernels(run: _Run) -> dict[str, np.ndarray]:
         run.notes.append(f"model.keras cannot be read: {reason}")
         return {}
     kernels = {}
-    for layer in model.layers:
-        kernel = getattr(layer, "kernel", None)
-        if kernel is None or not layer.name.endswith("conv1"):
-            continue
+    for stream, kernel in _first_layers(model):
         array = np.asarray(keras.ops.convert_to_numpy(kernel), np.float32)
-        if array.ndim == 4 and array.shape[2] % 3 == 0:
+        # Pixels have three channels, flow two.
+        width = 2 if array.shape[-2] % 3 else 3
+        if array.ndim == 4 and array.shape[2] % width == 0:
             # StackFrames lays the earliest frame into the first channels.
-            height, width, channels, filters = array.shape
-            array = array.reshape(height, width, channels // 3, 3, filters)
-            array = array.transpose(2, 0, 1, 3, 4)
-        if array.ndim == 5 and array.shape[3] == 3:
-            kernels[layer.name.removesuffix("conv1").strip("_")] = array
+            height, across, channels, filters = array.shape
+            shape = height, across, channels // width, width, filters
+            array = array.reshape(shape).transpose(2, 0, 1, 3, 4)
+        if array.ndim != 5 or array.shape[3] != width:
+            continue
+        if width == 2:
+            # x in red, y in green.
+            array = np.pad(array, ((0, 0),) * 3 + ((0, 1), (0, 0)))
+        kernels[stream] = array
     return kernels
+
+
+# What the first convolution is called in the networks of the papers.
+FIRST = ("conv1", "conv1a", "conv_1a", "conv1_1")
+
+
+def _first_layers(model: Any, stream: str = "") -> Iterator[tuple[str, Any]]:
+    """Streams and kernels of the first convolutions, of nested models too."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _first_layers(layer, layer.name.removesuffix("_tower"))
+        kernel = getattr(layer, "kernel", None)
+        name = next((x for x in FIRST if layer.name.endswith(x)), None)
+        if kernel is not None and name:
+            yield layer.name.removesuffix(name).strip("_") or stream, kernel
 
 
 def _recipes(runs: Sequence[_Run]) -> str:
