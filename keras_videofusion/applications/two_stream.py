@@ -305,7 +305,9 @@ def join(network, towers, by, shares, arguments, own):
         told["dropout"],
     )
     for key, given in (("input_shape", shapes), ("input_tensor", tensors)):
-        if given is not None and set(given) != set(towers):
+        if given is None:
+            continue
+        if not isinstance(given, dict) or set(given) != set(towers):
             raise ValueError(
                 f"`{key}` must be a dict with the keys 'rgb' and 'flow'. "
                 f"Received: {key}={given}"
