@@ -507,6 +507,67 @@ def test_krizhevskys_start(name):
         assert np.all(ops.convert_to_numpy(layer.bias) == ones)
 
 
+# What the authors start from, by layer: deviation of the kernel, and bias.
+# MODELS.md, 3 to 8; None: 1 / sqrt(fan_in) of DeepMind's and torch's.
+CUT = 0.8796  # of a normal distribution that is cut off at twice its deviation
+STARTS = [
+    ("c3d", {}, {"conv1a": (0.01, 0), "conv2a": (0.01, 1), "conv5b": (0.01, 1),
+                 "fc6": (0.005, 1), "fc7": (0.005, 1),
+                 "predictions": (0.01, 0)}),
+    ("lrcn", {}, {"conv1": (0.01, 0.1), "conv5": (0.01, 0.1),
+                  "fc6": (0.01, 0.1), "fc8": (0.01, 0)}),
+    ("fused_two_stream", {}, {"fuse_conv": (0.01, None),
+                              "predictions": (0.01, 0)}),
+    ("i3d", {}, {"conv_1a": (None, None), "mixed_4b_b1b": (None, None),
+                 "logits": (None, 0)}),
+    ("i2d", {}, {"conv_2c": (0.01 * CUT, None)}),
+    ("s3d", {}, {"conv_1a": (0.01 * CUT, None), "conv_2c": (0.01 * CUT, None),
+                 "mixed_4b_b1b": (0.01 * CUT, None)}),
+    ("s3dg", {}, {"conv_2c_g": (0.01 * CUT, None),
+                  "mixed_5c_b0_g": (0.01 * CUT, None)}),
+    ("s3d", {"style": "torchvision"},
+     {"conv_1a": (3**-0.5, None), "mixed_4b_b1b_t": (3**-0.5, None),
+      "logits": (3**-0.5, 0)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "arguments", "starts"), STARTS, ids=str)
+def test_authors_networks_start_as_theirs(name, arguments, starts):
+    model = small(name, width=0.25, kernel_initializer="authors", **arguments)
+
+    for layer, (spread, bias) in starts.items():
+        found = {w.name: np.array(w) for w in model.get_layer(layer).weights}
+        kernel = found["kernel"]
+        if spread is None or spread > 0.1:
+            fan_in = math.prod(kernel.shape[:-1])
+            spread = (spread or 1) / math.sqrt(fan_in)
+        assert kernel.std() == pytest.approx(spread, rel=0.1)
+        assert abs(kernel.mean()) < 0.1 * spread
+        assert ("bias" in found) == (bias is not None)
+        assert bias is None or np.all(found["bias"] == np.float32(bias))
+
+
+def test_the_authors_filters_in_time_begin_by_handing_on_their_frame():
+    model = small("s3dg", kernel_initializer="authors")
+
+    for site in ("conv_2c", "mixed_3b_b1b", "mixed_5c_b2b"):
+        kernel, bias = model.get_layer(f"{site}_t").get_weights()
+        assert np.array_equal(kernel[1, 0, 0], np.eye(len(bias)))
+        assert not np.any(kernel[[0, 2]])
+        assert not np.any(bias)
+
+
+def test_lrcns_memory_starts_small_and_with_no_bias():
+    model = small("lrcn", kernel_initializer="authors")
+
+    kernel, recurrent, bias = model.get_layer("lstm1").get_weights()
+
+    for weights in (kernel, recurrent):
+        assert 0.0095 < np.abs(weights).max() <= 0.01
+        assert weights.std() == pytest.approx(0.01 / 3**0.5, rel=0.1)
+    assert not np.any(bias)
+
+
 def test_one_initializer_gives_every_layer_weights_of_its_own():
     model = small(
         "multires_single_frame",
@@ -568,6 +629,35 @@ def test_the_smallest_legal_size_is_named(name):
 
     with pytest.raises(ValueError, match=f"at least {side}x{side}"):
         small(name, input_shape=shape_of(name, height=side - 1))
+
+
+TWO_STREAMS = [
+    "two_stream",
+    "fused_two_stream",
+    "two_stream_i3d",
+    "two_stream_s3dg",
+]
+
+
+@pytest.mark.parametrize("name", TWO_STREAMS)
+@pytest.mark.parametrize("kind", ["one", "none", "other", "tuple"])
+def test_two_streams_want_a_shape_for_each(name, kind):
+    shapes = shapes_of(name)
+    wrong = {
+        "one": {"rgb": shapes["rgb"]},
+        "none": {},
+        "other": {"rgb": shapes["rgb"], "depth": shapes["flow"]},
+        "tuple": shapes["rgb"],
+    }[kind]
+
+    with pytest.raises(ValueError, match="`input_shape` must be a dict with"):
+        get_model(name, input_shape=wrong)
+
+
+@pytest.mark.parametrize("name", TWO_STREAMS)
+def test_two_streams_want_a_tensor_for_each(name):
+    with pytest.raises(ValueError, match=r"must be a dict with.*Received"):
+        get_model(name, input_tensor=keras.Input(shapes_of(name)["rgb"]))
 
 
 def test_unusual_channels_warn_and_work():
@@ -1047,28 +1137,60 @@ def test_unknown_names_list_the_known(ask):
         ask("s4d")
 
 
+SQUARE, SHORT = ("square", 200), ("short_side", 256)
+# fmt: off
+CLIPS = [
+    # network             frames step fps   size resize     flow
+    ("single_frame",          1,  1, None,  170, SQUARE,     None),
+    ("early_fusion",         10,  1, None,  170, SQUARE,     None),
+    ("late_fusion",           2, 15, None,  170, SQUARE,     None),
+    ("slow_fusion",          10,  1, None,  170, SQUARE,     None),
+    ("multires_single_frame", 1,  1, None,  178, SQUARE,     None),
+    ("multires_early_fusion", 10, 1, None,  178, SQUARE,     None),
+    ("multires_late_fusion",  2, 15, None,  178, SQUARE,     None),
+    ("multires_slow_fusion", 10,  1, None,  178, SQUARE,     None),
+    ("fovea_single_frame",    1,  1, None,  178, SQUARE,     None),
+    ("context_single_frame",  1,  1, None,  178, SQUARE,     None),
+    ("lrcn",                 16,  1, None,  227, (240, 320), None),
+    ("lrcn_flow",            16,  1, None,  227, (240, 320), 16),
+    ("inception_lstm",       25,  5, 25.0,  224, SHORT,      None),
+    ("c3d",                  16,  1, None,  112, (128, 171), None),
+    ("spatial_stream",        1,  1, None,  224, SHORT,      None),
+    ("temporal_stream",       1,  1, None,  224, SHORT,      10),
+    ("two_stream",            1,  1, None,  224, SHORT,      10),
+    ("fused_two_stream",      1,  1, None,  224, SHORT,      10),
+    ("i3d",                  64,  1, 25.0,  224, SHORT,      None),
+    ("i3d_flow",             64,  1, 25.0,  224, SHORT,      64),
+    ("two_stream_i3d",       64,  1, 25.0,  224, SHORT,      64),
+    ("i2d",                  64,  1, 25.0,  224, SHORT,      None),
+    ("bottom_heavy_i3d",     64,  1, 25.0,  224, SHORT,      None),
+    ("top_heavy_i3d",        64,  1, 25.0,  224, SHORT,      None),
+    ("s3d",                  64,  1, 25.0,  224, SHORT,      None),
+    ("s3dg",                 64,  1, 25.0,  224, SHORT,      None),
+    ("s3dg_flow",            64,  1, 25.0,  224, SHORT,      64),
+    ("two_stream_s3dg",      64,  1, 25.0,  224, SHORT,      64),
+]
+# fmt: on
+
+
 @pytest.mark.parametrize(
-    ("name", "frames", "step", "size"),
-    [
-        ("single_frame", 1, 1, 170),
-        ("early_fusion", 10, 1, 170),
-        ("late_fusion", 2, 15, 170),
-        ("slow_fusion", 10, 1, 170),
-        ("multires_single_frame", 1, 1, 178),
-        ("multires_early_fusion", 10, 1, 178),
-        ("multires_late_fusion", 2, 15, 178),
-        ("multires_slow_fusion", 10, 1, 178),
-        ("fovea_single_frame", 1, 1, 178),
-        ("context_single_frame", 1, 1, 178),
-    ],
+    ("name", "frames", "step", "fps", "size", "resize", "flow"), CLIPS
 )
-def test_networks_state_the_papers_clips(name, frames, step, size):
-    """Sections 3.1 to 3.3."""
+def test_networks_state_the_papers_clips(
+    name, frames, step, fps, size, resize, flow
+):
+    """Karpathy et al., sections 3.1 to 3.3; MODELS.md, 3 to 8."""
     spec = applications.clip_spec(name)
 
-    assert (spec.frames, spec.step, spec.size) == (frames, step, (size, size))
-    assert spec.resize == ("square", 200)
-    assert spec.fps is None
+    assert (spec.frames, spec.step, spec.fps) == (frames, step, fps)
+    assert (spec.size, spec.resize) == ((size, size), resize)
+    assert spec.flow == flow
+    chunks = (5, 10) if name == "fused_two_stream" else (1, 0)
+    assert (spec.chunks, spec.spacing) == chunks
+
+
+def test_every_network_has_a_clip():
+    assert [name for name, *_ in CLIPS] == list(MODELS)
 
 
 def test_preprocessing_leaves_clips_alone():
