@@ -209,6 +209,14 @@ def test_clips_of_different_sizes_are_not_fused(trained, tmp_path):
         fuse(trained["rgb"], other, tmp_path / "both", say=quiet)
 
 
+def test_the_step_of_a_single_frame_does_not_matter(trained, tmp_path):
+    other = changed(trained["rgb"], tmp_path / "other", step=4)
+
+    run = fuse(other, trained["flow"], tmp_path / "both", say=quiet)
+
+    assert run.spec.step == trained["flow"].spec.step == 1
+
+
 def test_other_rows_are_not_fused(trained, tmp_path):
     other = changed(trained["flow"], tmp_path / "other")
     path = other.path("catalog.csv")

@@ -153,6 +153,9 @@ def _joined_clip(rgb, flow):
                 f"Received: streams={', '.join(run.spec.streams)}"
             )
     first, second = rgb.spec, flow.spec
+    if first.time == 1:
+        # A single frame has no next one to be a step away from.
+        first = dataclasses.replace(first, step=second.step)
     both = dataclasses.replace(first, streams=("rgb", "flow"), flow=second.flow)
     alone = dataclasses.replace(both, streams=("flow",), frames=second.frames)
     if alone != second or both.frames not in (second.frames, 1):
