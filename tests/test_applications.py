@@ -1232,8 +1232,8 @@ def test_predictions_are_named_best_first():
     assert len(applications.decode_predictions(tf.constant(preds))[0]) == 5
 
 
-@pytest.mark.parametrize("shape", [(487,), (2, 101), (1, 2, 487)])
-def test_only_batches_over_sports1m_can_be_named(shape):
+@pytest.mark.parametrize("shape", [(487,), (2, 100), (1, 2, 487)])
+def test_only_batches_over_a_known_set_can_be_named(shape):
     with pytest.raises(ValueError, match=r"\(samples, 487\).*Received") as it:
         applications.decode_predictions(np.zeros(shape))
 
