@@ -434,3 +434,34 @@ def test_ut_interaction_holds_out_whole_sequences(shared):
     held = cut.where("test")
     assert len({video.group for video in held}) == 2
     assert (held.truth.sum(0) >= 1).all()
+
+
+def test_truth_of_some_rows_is_those_rows_of_the_truth():
+    catalog = Catalog(
+        (
+            Video("a.mp4", ("y", "x")),
+            Video("b.mp4", ("z",)),
+            Video("c.mp4", ("x",)),
+        ),
+        ("x", "y", "z"),
+        "root",
+    )
+
+    assert catalog.truth_of([2, 0]).tolist() == [[1, 0, 0], [1, 1, 0]]
+    assert catalog.target(0).tolist() == [0.5, 0.5, 0.0]
+    assert catalog.target(1).dtype == np.float32
+
+
+def test_what_is_missing_stays_known_through_every_cut():
+    catalog = Catalog(
+        tuple(Video(f"{n}.mp4", ("x",), f"g{n}") for n in range(4)),
+        ("x",),
+        "root",
+        ("gone.mp4",),
+    )
+
+    cut = catalog.hold_out(0.5).where("test")
+
+    assert cut.missing == ("gone.mp4",)
+    assert catalog.folds(2)[0].missing == ("gone.mp4",)
+    assert catalog.with_classes(("x", "y")).missing == ("gone.mp4",)

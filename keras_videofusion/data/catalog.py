@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ COLUMNS = ("path", "label", "group", "family", "split", "start", "end")
 LABELS_FILE = "labels.csv"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Video:
     """A row of a catalog: a file, or a segment of one.
 
@@ -51,6 +52,8 @@ class Catalog:
         videos: Tuple of `Video`.
         classes: Tuple of class names; a label's number is its place here.
         root: Folder to which the videos' paths are relative.
+        missing: Paths that a data set's lists name and that are not there;
+            they have no rows.
 
     Raises:
         ValueError: If a video has a label that is not among the classes.
@@ -59,6 +62,7 @@ class Catalog:
     videos: tuple[Video, ...]
     classes: tuple[str, ...]
     root: str
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self):
         known = set(self.classes)
@@ -93,10 +97,21 @@ class Catalog:
     @property
     def truth(self) -> np.ndarray:
         """Boolean array of shape `(videos, classes)`."""
-        number = {name: place for place, name in enumerate(self.classes)}
-        truth = np.zeros((len(self), len(self.classes)), bool)
-        for row, video in zip(truth, self.videos, strict=True):
-            row[[number[label] for label in video.labels]] = True
+        return self.truth_of(np.arange(len(self)))
+
+    def truth_of(self, rows) -> np.ndarray:
+        """What some videos show.
+
+        Args:
+            rows: Integers of shape `(rows,)`, places of videos.
+
+        Returns:
+            Boolean array of shape `(rows, classes)`.
+        """
+        numbers, begins = self._numbers
+        truth = np.zeros((len(rows), len(self.classes)), bool)
+        for shown, row in zip(truth, rows, strict=True):
+            shown[numbers[begins[row] : begins[row + 1]]] = True
         return truth
 
     @property
@@ -107,6 +122,33 @@ class Catalog:
         """
         truth = self.truth
         return (truth / truth.sum(1, keepdims=True)).astype(np.float32)
+
+    def target(self, row: int) -> np.ndarray:
+        """What a softmax learns of one video.
+
+        Args:
+            row: Integer, the place of the video.
+
+        Returns:
+            Float32 array of shape `(classes,)`, uniform over its classes.
+        """
+        (truth,) = self.truth_of([row])
+        return (truth / truth.sum()).astype(np.float32)
+
+    @cached_property
+    def _numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of all labels, row after row, and where each row begins.
+
+        A table of a million videos and 487 classes would take two gigabytes.
+        """
+        number = {name: place for place, name in enumerate(self.classes)}
+        counts = [len(video.labels) for video in self]
+        numbers = np.fromiter(
+            (number[label] for video in self for label in video.labels),
+            np.int32,
+            sum(counts),
+        )
+        return numbers, np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
     @property
     def families(self) -> dict[str, str]:
@@ -141,7 +183,7 @@ class Catalog:
         Raises:
             ValueError: If a row has a label that is not among them.
         """
-        return Catalog(self.videos, tuple(classes), self.root)
+        return replace(self, classes=tuple(classes))
 
     def relabelled(
         self, labels: Sequence[str], classes: Sequence[str]
@@ -155,13 +197,13 @@ class Catalog:
         Returns:
             `Catalog`.
         """
-        return Catalog(
-            tuple(
+        return replace(
+            self,
+            videos=tuple(
                 replace(video, labels=(label,))
                 for video, label in zip(self, labels, strict=True)
             ),
-            tuple(classes),
-            self.root,
+            classes=tuple(classes),
         )
 
     def hold_out(
@@ -197,7 +239,7 @@ class Catalog:
                 f"--group-pattern. Received: {len(names)} group of "
                 f"{len(self)} videos"
             )
-        total = counts.sum(0)
+        total = counts.of_all
 
         def cost(marked):
             """Classes that a side lacks; then the distance to the share."""
@@ -211,17 +253,21 @@ class Catalog:
         # A few dozen candidates even the classes out; all of a million
         # groups at every step would take days.
         near = list(itertools.islice(order, 64))
+        shown = counts.of(near)
         chosen: set[int] = set()
         marked = np.zeros_like(total)
         while len(chosen) < len(names) - 1:
-            lacking, miss = cost(marked + counts[near])
+            lacking, miss = cost(marked + shown)
             best = np.lexsort((miss, lacking))[0]
             if chosen and (lacking[best], miss[best]) >= cost(marked):
                 break
-            group = int(near.pop(best))
-            near += itertools.islice(order, 1)
-            chosen.add(group)
-            marked = marked + counts[group]
+            chosen.add(int(near.pop(best)))
+            marked = marked + shown[best]
+            following = list(itertools.islice(order, 1))
+            near += following
+            shown = np.concatenate(
+                [np.delete(shown, best, 0), counts.of(following)]
+            )
         return self._with(
             replace(video, split=split) if group in chosen else video
             for video, group in zip(self, member, strict=True)
@@ -254,8 +300,8 @@ class Catalog:
             )
         order = sorted(range(len(names)), key=lambda g: _by_number(names[g]))
         parts = [list(part) for part in np.array_split(order, count)]
-        enough = (counts > 0).sum(0) >= count
-        if not all(counts[part].sum(0)[enough].all() for part in parts):
+        enough = counts.groups_of_each >= count
+        if not all(counts.within(part)[enough].all() for part in parts):
             parts = _dealt(order, counts, count)
         return [
             self._with(
@@ -297,36 +343,76 @@ class Catalog:
         write_text(path, text.getvalue())
 
     def _with(self, videos) -> "Catalog":
-        return Catalog(tuple(videos), self.classes, self.root)
+        return replace(self, videos=tuple(videos))
 
     def _groups(self):
-        """Names of the groups, the group of every row, rows per class."""
+        """Names of the groups, the group of every row, `_Counts`."""
         own = [
             # A row without a group is one of its own; segments of one file
             # belong together whatever they are labelled.
             ("group", video.group) if video.group else ("path", video.path)
             for video in self
         ]
-        numbers = {name: place for place, name in enumerate(dict.fromkeys(own))}
-        member = [numbers[name] for name in own]
-        # Without classes all rows count as one.
-        truth = self.truth if self.classes else np.ones((len(self), 1))
-        counts = np.zeros((len(numbers), truth.shape[1]))
-        np.add.at(counts, member, truth)
-        return [name for _, name in numbers], member, counts
+        names = {name: place for place, name in enumerate(dict.fromkeys(own))}
+        member = np.array([names[name] for name in own], np.int64)
+        numbers, begins = self._numbers
+        if self.classes:
+            of_labels = np.repeat(member, np.diff(begins))
+            counts = _Counts(of_labels, numbers, len(self.classes))
+        else:  # all rows count as one class
+            counts = _Counts(member, np.zeros_like(member), 1)
+        return [name for _, name in names], member, counts
+
+
+class _Counts:
+    """Rows of every class in every group, kept as a list: most are none.
+
+    Args:
+        groups: Int64 array of shape `(labels,)`.
+        numbers: Integer array of shape `(labels,)`, the labels' classes.
+        classes: Integer, how many there are.
+    """
+
+    def __init__(self, groups, numbers, classes):
+        self.order = np.argsort(groups, kind="stable")
+        self.groups, self.numbers = groups[self.order], numbers[self.order]
+        self.classes = classes
+        self.of_all = np.bincount(numbers, minlength=classes).astype(float)
+
+    def of(self, groups):
+        """Float64 array of shape `(groups, classes)`."""
+        begins = np.searchsorted(self.groups, groups)
+        ends = np.searchsorted(self.groups, groups, side="right")
+        counts = np.zeros((len(groups), self.classes))
+        for row, begin, end in zip(counts, begins, ends, strict=True):
+            np.add.at(row, self.numbers[begin:end], 1)
+        return counts
+
+    def within(self, groups):
+        """Integers of shape `(classes,)`: rows of each in some groups."""
+        inside = np.isin(self.groups, groups)
+        return np.bincount(self.numbers[inside], minlength=self.classes)
+
+    @property
+    def groups_of_each(self):
+        """Integers of shape `(classes,)`: groups that show each."""
+        pairs = np.unique(np.stack([self.groups, self.numbers]), axis=1)
+        return np.bincount(pairs[1], minlength=self.classes)
 
 
 def _dealt(order, counts, hands):
     """Deals groups out, each where its classes are rarest."""
     parts: list[list[int]] = [[] for _ in range(hands)]
-    held = np.zeros((hands, counts.shape[1]))
-    total = np.maximum(counts.sum(0), 1)
+    held = np.zeros((hands, counts.classes))
+    total = np.maximum(counts.of_all, 1)
+    sizes = np.bincount(counts.groups, minlength=max(order) + 1)
     # Large groups first: small ones even out what they leave.
-    for group in sorted(order, key=lambda g: -counts[g].sum()):
-        crowded = (held * counts[group] / total**2).sum(1)
+    for group in sorted(order, key=lambda g: -sizes[g]):
+        (shown,) = counts.of([group])
+        crowded = (held * shown / total**2).sum(1)
         hand = int(np.lexsort((held.sum(1), crowded.round(12)))[0])
         parts[hand].append(group)
-        held[hand] += counts[group]
+        held[hand] += shown
     return parts
 
 

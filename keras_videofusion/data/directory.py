@@ -174,7 +174,8 @@ def video_dataset_from_directory(
         )  # fmt: skip
         table = _labels(parts[name], label_mode if labels is not None else None)
         grey = color_mode == "grayscale"
-        return _finished(reader, batch_size, table, grey, learned)
+        label = None if table is None else table.__getitem__
+        return _finished(reader, batch_size, label, grey, learned)
 
     if subset == "both":
         return dataset("training"), dataset("validation")

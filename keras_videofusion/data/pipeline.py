@@ -203,21 +203,23 @@ class Reader:
         self,
         batch: int | None,
         epochs: tf.data.Dataset,
-        labels: np.ndarray | None,
+        labels: Callable[[int], np.ndarray] | None,
     ) -> tf.data.Dataset:
         """Batches of (clips, labels), or of clips, epoch after epoch.
 
         Args:
             batch: Integer, or None for single samples.
             epochs: Dataset of int64 scalars.
-            labels: Array whose rows are the videos' labels, or None.
+            labels: Function from a video's place to its label, an array of
+                one shape and kind, or None.
 
         Returns:
             `tf.data.Dataset`; no batch straddles two epochs.
         """
         if batch is not None:
             _expect_at_least(1, "batch", batch)
-        rows = np.zeros(len(self.catalog)) if labels is None else labels
+        label = labels or (lambda place: np.zeros(()))
+        kind = np.asarray(label(0))
         shapes = self.spec.shapes
         one = len(shapes) == 1
 
@@ -229,7 +231,8 @@ class Reader:
                     raise RuntimeError("the program is ending")
                 clip, place = self(int(epoch), int(position))
                 streams = [clip] if one else [clip[name] for name in shapes]
-                return *(stream[None] for stream in streams), rows[place, None]
+                row = np.asarray(label(place))[None]
+                return *(stream[None] for stream in streams), row
             finally:
                 with self._lock:
                     self.ended += 1
@@ -238,7 +241,7 @@ class Reader:
             *streams, row = tf.numpy_function(
                 read,
                 [epoch, position],
-                [tf.uint8] * len(shapes) + [rows.dtype],
+                [tf.uint8] * len(shapes) + [kind.dtype],
                 stateful=False,
             )
             clip = {
@@ -247,7 +250,7 @@ class Reader:
                     shapes.items(), streams, strict=True
                 )
             }
-            row = tf.ensure_shape(row, (1, *rows.shape[1:]))
+            row = tf.ensure_shape(row, (1, *kind.shape))
             clip = clip[self.spec.streams[0]] if one else clip
             return clip if labels is None else (clip, row)
 
@@ -338,7 +341,7 @@ def training_clips(
         on_error, on_skip, jitter, flow,
     )  # fmt: skip
     epochs = tf.data.Dataset.counter(first_epoch)
-    return reader.dataset(batch, epochs, catalog.targets)
+    return reader.dataset(batch, epochs, catalog.target)
 
 
 def validation_clips(
@@ -372,7 +375,7 @@ def validation_clips(
         flow=flow,
     )  # fmt: skip
     epochs = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
-    return reader.dataset(batch, epochs, catalog.targets).apply(
+    return reader.dataset(batch, epochs, catalog.target).apply(
         tf.data.experimental.assert_cardinality(steps(catalog, batch, clips))
     )
 

@@ -140,7 +140,7 @@ def score(
         Scores(
             tuple(names[place] for place in kept),
             catalog.classes,
-            np.asarray(catalog.truth, bool).reshape(-1, classes)[kept],
+            catalog.truth_of(kept),
             np.repeat(np.arange(len(kept)), [len(times) for times in starts]),
             np.concatenate([np.zeros(0), *starts]),
             np.array(logits, np.float32).reshape(-1, classes),
