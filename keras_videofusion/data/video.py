@@ -31,6 +31,7 @@ from keras_videofusion.data.clips import (
     field_indices,
     within,
 )
+from keras_videofusion.data.frames import image_names, RATE, read_images
 
 VIDEO_ENDINGS = (
     ".3gp",
@@ -90,6 +91,8 @@ class Timeline:
         stream: Integer, the place of the pictures among the file's streams.
         described: Whether the container's head tells all that a decoder must
             know, so that the file may be opened without probing.
+        images: Names of the frames' files, where the video is a folder of
+            images; else empty.
     """
 
     times: np.ndarray
@@ -103,6 +106,7 @@ class Timeline:
     rotation: int
     stream: int
     described: bool
+    images: tuple[str, ...] = ()
 
     def __len__(self):
         return len(self.times)
@@ -119,8 +123,11 @@ def timeline(path) -> Timeline:
     list hides or whose data is cut off. The last few thousand files are
     remembered, by path, size and time of change.
 
+    A folder of numbered images is a video too, of 12 frames per second: see
+    `keras_videofusion.data.frames`.
+
     Args:
-        path: File.
+        path: File, or folder of images.
 
     Returns:
         `Timeline`.
@@ -133,10 +140,11 @@ def timeline(path) -> Timeline:
         found = os.stat(place)
     except (OSError, ValueError) as error:
         raise VideoError(place, _reason(error)) from error
+    if stat.S_ISDIR(found.st_mode):
+        return _image_timeline(place, found.st_mtime_ns)
     # Opening a FIFO would wait for ever.
     if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a special file"
-        raise VideoError(place, f"not a file but {kind}")
+        raise VideoError(place, "not a file but a special file")
     if not found.st_size:
         raise VideoError(place, "the file is empty")
     return _timeline(place, found.st_size, found.st_mtime_ns)
@@ -214,6 +222,52 @@ def _timeline(path, size, changed):
     )
 
 
+@lru_cache(maxsize=16384)
+def _image_timeline(path, changed):
+    try:
+        names = image_names(path)
+        if not names:
+            raise VideoError(path, "not a file but a folder")
+        first = next(read_images(path, names))
+    except VideoError:
+        raise
+    except (OSError, ValueError) as error:
+        raise VideoError(path, _reason(error)) from error
+    turns = round(first.rotation / 90) % 4
+    size = (first.height, first.width)
+    start = np.zeros(1, np.int64)
+    return Timeline(
+        np.arange(len(names)) / RATE,
+        *(size[::-1] if turns % 2 else size),
+        RATE,
+        "images",
+        None,
+        start,
+        start,
+        turns,
+        0,
+        False,
+        tuple(names),
+    )
+
+
+def _images(path, frames, wanted):
+    """Yields frames of a video that is a folder of images."""
+    size = (frames.height, frames.width)
+    flat = size[::-1] if frames.rotation % 2 else size
+    names = [frames.images[number] for number in wanted]
+    try:
+        for name, frame in zip(names, read_images(path, names), strict=True):
+            if (frame.height, frame.width) != flat:
+                raise ValueError(
+                    f"{name} is {frame.width} x {frame.height} pixels, the "
+                    f"first image {flat[1]} x {flat[0]}"
+                )
+            yield frame
+    except ValueError as error:
+        raise VideoError(path, _reason(error)) from error
+
+
 def _decoded_keyframes(path):
     """Counts frames by decoding all of them, where packets do not tell.
 
@@ -287,7 +341,7 @@ def decode(path, indices, resize=None) -> np.ndarray:
     """The pixels of some frames of a video.
 
     Args:
-        path: File.
+        path: File, or folder of images.
         indices: Integers of shape `(frames,)` in any order, repeats allowed,
             by order of presentation.
         resize: As in `ClipSpec`; None for the video's own size.
@@ -324,7 +378,7 @@ def decoded_frames(path, frames: Timeline, wanted) -> Iterator[av.VideoFrame]:
 
     Args:
         path: String.
-        frames: The file's `Timeline`.
+        frames: The video's `Timeline`.
         wanted: Int64 array of ascending numbers of frames, without repeats.
 
     Yields:
@@ -333,6 +387,9 @@ def decoded_frames(path, frames: Timeline, wanted) -> Iterator[av.VideoFrame]:
     Raises:
         VideoError: If the file or one of the frames cannot be decoded.
     """
+    if frames.images:
+        yield from _images(path, frames, wanted)
+        return
     done = 0
     with _opened(path, frames) as (container, stream):
         for begin, numbers in _runs(frames, wanted):
