@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from keras_videofusion import cli
+from keras_videofusion.cli import train
 from keras_videofusion.training.recipe import Recipe, RECIPES
 
 
@@ -74,5 +75,5 @@ def test_flags_override_the_named_recipe():
     arguments = cli.parse(
         ["train", "d", "--run", "r", "--recipe", "small", "--batch", "4"]
     )
-    recipe = cli._recipe_of(arguments, RECIPES[arguments.recipe])
+    recipe = train.recipe_of(arguments, RECIPES[arguments.recipe])
     assert recipe == dataclasses.replace(RECIPES["small"], batch=4)

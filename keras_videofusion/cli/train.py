@@ -1,0 +1,207 @@
+"""`videofusion train`."""
+
+import argparse
+import dataclasses
+import json
+
+from keras_videofusion.cli.flags import (
+    CallError,
+    data_flags,
+    error_flag,
+    expect_model,
+    flow_flag,
+    open_data,
+    verb_parser,
+)
+from keras_videofusion.cli.output import printable
+from keras_videofusion.training.recipe import Recipe, RECIPES
+
+
+def _fold(text):
+    k, slash, n = text.partition("/")
+    try:
+        if slash:
+            return int(k), int(n)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected K/N such as 1/5, got {text!r}")
+
+
+def flags(verbs):
+    """Adds the verb and its flags."""
+    parser = verb_parser(
+        verbs,
+        "train",
+        train,
+        "train a network on labelled videos",
+        (
+            "videos/ --model slow_fusion --run runs/first",
+            "list.csv --recipe small --fold 1/5 --run runs/fold1",
+            "--resume --run runs/first",
+            "moving_shapes --model slow_fusion --width 0.125 --run runs/shapes",
+        ),
+    )
+    data_flags(parser, optional=True)
+    parser.add_argument(
+        "--run", metavar="DIR", required=True, help="folder of the run"
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default="karpathy2014",
+        help="recipe to start from (default: karpathy2014)",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="weights to start from"
+    )
+    flow_flag(parser, "needed by such networks")
+    parser.add_argument(
+        "--test-split",
+        metavar="SHARE",
+        type=float,
+        default=0.2,
+        help="share of the groups held out where no row is marked test "
+        "(default: 0.2)",
+    )
+    parser.add_argument(
+        "--validation-split",
+        metavar="SHARE",
+        type=float,
+        default=0.1,
+        help="share of all groups that chooses the best epoch where no row "
+        "is marked validation; 0: training loss chooses (default: 0.1)",
+    )
+    parser.add_argument(
+        "--fold",
+        metavar="K/N",
+        type=_fold,
+        help="hold out the K-th of N folds of groups",
+    )
+    stands = parser.add_mutually_exclusive_group()
+    stands.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in the folder; starts one in an empty folder",
+    )
+    stands.add_argument(
+        "--overwrite", action="store_true", help="replace the run there"
+    )
+    error_flag(parser)
+    _recipe_flags(parser)
+
+
+def _recipe_flags(parser):
+    """A flag per field of `Recipe`, so that the two cannot drift apart."""
+    group = parser.add_argument_group("recipe (each overrides --recipe)")
+    for part in dataclasses.fields(Recipe):
+        flag = "--" + part.name.replace("_", "-")
+        help = part.metadata["help"].replace("%", "%%")
+        if part.name == "options":
+            group.add_argument(
+                "--option",
+                dest="options",
+                action="append",
+                type=_option,
+                metavar="NAME=VALUE",
+                help=help,
+            )
+            continue
+        if part.default is not None:
+            help += f" (default: {part.default})"
+        if isinstance(part.default, bool):
+            group.add_argument(
+                flag,
+                action=argparse.BooleanOptionalAction,
+                default=None,
+                help=help.replace(f" (default: {part.default})", ""),
+            )
+            continue
+        kind = part.metadata["kind"]
+        group.add_argument(
+            flag,
+            type=kind,
+            choices=part.metadata["choices"],
+            metavar=None if part.metadata["choices"] else kind.__name__.upper(),
+            help=help,
+        )
+
+
+def _option(text):
+    """An argument of a builder: a number, true, false, or a word."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=VALUE such as momentum=0.9, got {text!r}"
+        )
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def recipe_of(arguments, base):
+    """`base` with the flags that were given.
+
+    Args:
+        arguments: What `parse` returned.
+        base: `Recipe`.
+
+    Returns:
+        `Recipe`.
+
+    Raises:
+        CallError: If a value is out of range.
+    """
+    given = {
+        part.name: getattr(arguments, part.name)
+        for part in dataclasses.fields(Recipe)
+        if getattr(arguments, part.name) is not None
+    }
+    if "options" in given:
+        given["options"] = {**base.options, **dict(given["options"])}
+    try:
+        return dataclasses.replace(base, **given)
+    except ValueError as error:
+        raise CallError(str(error)) from error
+
+
+def train(arguments):
+    """`videofusion train`."""
+    from keras_videofusion.training import fit
+    from keras_videofusion.training.run import Run
+
+    run = Run(arguments.run)
+    if arguments.resume and run.exists:
+        # The folder knows its recipe and its rows; DATA, if given, says
+        # where the videos are now.
+        recipe = recipe_of(arguments, run.recipe)
+        catalog = run.catalog(root=arguments.data)
+    elif arguments.data is None:
+        raise CallError(
+            "train needs DATA, unless --resume finds a run in --run. "
+            f"Received: --run {arguments.run}"
+        )
+    else:
+        recipe = recipe_of(arguments, RECIPES[arguments.recipe])
+        expect_model(recipe.model)
+        try:
+            catalog = fit.split(
+                open_data(arguments),
+                held_out=arguments.test_split,
+                validation=arguments.validation_split,
+                fold=arguments.fold,
+                seed=recipe.seed,
+            )
+        except ValueError as error:
+            raise CallError(str(error)) from error
+    fit.train(
+        recipe,
+        catalog,
+        run.folder,
+        weights=arguments.weights,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        on_error=arguments.on_error,
+        flow=arguments.flow,
+        say=lambda line: print(printable(line), flush=True),
+    )
