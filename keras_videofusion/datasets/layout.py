@@ -203,12 +203,25 @@ def videos_below(
         the path that sorts first.
     """
     place = Path(root) / folder
-    below = place.relative_to(root).as_posix()
-    prefix = "" if below == "." else f"{below}/"
+    before = prefix(root, place)
     there: dict[str, str] = {}
     for name in video_paths(place):
-        there.setdefault(key(name), prefix + name)
+        there.setdefault(key(name), before + name)
     return there
+
+
+def prefix(root, folder) -> str:
+    """What leads from the data set's folder to one below it.
+
+    Args:
+        root: The data set's folder.
+        folder: Path of it or of a folder below it.
+
+    Returns:
+        String that ends in "/", or "".
+    """
+    below = Path(folder).relative_to(root).as_posix()
+    return "" if below == "." else f"{below}/"
 
 
 def gather(
@@ -217,6 +230,7 @@ def gather(
     there: dict[str, str],
     classes: Sequence[str],
     split: str | None = None,
+    key: Callable[[str], str] = stem,
 ) -> Catalog:
     """The catalog of what a list names and the disk has.
 
@@ -224,9 +238,10 @@ def gather(
         root: The data set's folder.
         videos: A `Video` per row of the list; its path is where the file
             would lie, relative to `root`.
-        there: What `videos_below` found, keyed by stem.
+        there: What `videos_below` found.
         classes: Class names, all that the data set has.
         split: String: these rows only. None: all.
+        key: The function of a path that `there` is keyed by.
 
     Returns:
         `Catalog`: rows whose videos are there, in the list's order, and
@@ -237,7 +252,7 @@ def gather(
     for video in videos:
         if split is not None and video.split != split:
             continue
-        found = there.get(stem(video.path))
+        found = there.get(key(video.path))
         if found is None:
             missing[video.path] = None
         elif found == video.path:
