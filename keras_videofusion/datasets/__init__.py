@@ -58,15 +58,31 @@ def load(
             f"Received: name={name!r}"
         )
     module = importlib.import_module(f"{__package__}.{name}")
+    drawn = name == "moving_shapes"
     known = [
-        parameter.name
-        for parameter in inspect.signature(module.load).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
+        option
+        for option in inspect.signature(
+            module.draw if drawn else module.load
+        ).parameters
+        if option not in ("root", "folder", "split", "fold")
     ]
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             raise ValueError(
-                f"{name} has the options: {', '.join(known) or 'none'}. "
-                f"Received: {option}={options[option]!r}"
+                f"options of {name} are: {', '.join(known) or 'none'}. "
+                f"Received: {option}={value!r}"
             )
+    if drawn:
+        return _drawn(module.draw(root, **options), split, fold)
     return module.load(root, split, fold, **options)
+
+
+def _drawn(folder, split, fold):
+    """The catalog of moving shapes, which stand in a folder like any other."""
+    from keras_videofusion.data.catalog import open_catalog
+    from keras_videofusion.datasets.layout import expect_choice
+
+    expect_choice("split", split, ("train", "validation", "test", None))
+    expect_choice("fold", fold, (1,))
+    catalog = open_catalog(folder)
+    return catalog if split is None else catalog.where(split)

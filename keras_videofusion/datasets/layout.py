@@ -53,11 +53,12 @@ def expect_choice(argument: str, value, choices: Sequence) -> None:
     Raises:
         ValueError: If it is none of them.
     """
-    # True is 1 to `in`, but nobody's fold.
-    if isinstance(value, bool) or value not in choices:
+    # 1.0 and True equal 1, but are nobody's fold.
+    if not any(type(value) is type(one) and value == one for one in choices):
+        expected = ", ".join(map(repr, choices))
         raise ValueError(
-            f"`{argument}` must be one of "
-            f"{', '.join(map(repr, choices))}. Received: {argument}={value!r}"
+            f"`{argument}` must be {'one of ' * (len(choices) > 1)}{expected}. "
+            f"Received: {argument}={value!r}"
         )
 
 

@@ -175,7 +175,7 @@ def load(root, split: str | None = None, fold: int = 1) -> Catalog:
         ValueError: If the split or fold is none, the folder is not UCF-101,
             or a line of a list is wrong.
     """
-    layout.expect_choice("split", split, (None, *SPLITS))
+    layout.expect_choice("split", split, (*SPLITS, None))
     layout.expect_choice("fold", fold, FOLDS)
     index = layout.find(root, f"ucfTrainTestlist/{CLASSES_FILE}", CLASSES_FILE)
     if index is None:
