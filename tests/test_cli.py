@@ -51,16 +51,7 @@ def run(shapes_folder, tmp_path_factory):
     return folder
 
 
-VERBS = (
-    "train",
-    "evaluate",
-    "predict",
-    "report",
-    "check",
-    "flow",
-    "benchmark",
-    "models",
-)
+VERBS = [verb.__name__.rpartition(".")[2] for verb in cli.VERBS]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -339,3 +330,73 @@ def test_methods_offered_are_those_there_are(capsys):
     with pytest.raises(SystemExit):
         cli.parse(["flow", "--help"])
     assert "{" + ",".join(METHODS) + "}" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def ucf101(shapes_folder, tmp_path_factory):
+    """UCF-101 as its authors publish it, but for nearly all of its videos."""
+    root = tmp_path_factory.mktemp("published")
+    lists = root / "ucfTrainTestlist"
+    lists.mkdir()
+    names = ("Archery", "Biking")
+    (lists / "classInd.txt").write_text("1 Archery\n2 Biking\n")
+    drawn = sorted(shapes_folder.rglob("*.mp4"))
+    for name, clip in zip(names, drawn, strict=False):
+        (root / "UCF-101" / name).mkdir(parents=True)
+        for group in range(1, 4):
+            shutil.copy(
+                clip, root / f"UCF-101/{name}/v_{name}_g0{group}_c01.mp4"
+            )
+    for fold in range(1, 4):
+        for part in ("train", "test"):
+            (lists / f"{part}list0{fold}.txt").write_text(
+                "".join(
+                    f"{name}/v_{name}_g0{group}_c01.avi"
+                    f"{f' {number}' if part == 'train' else ''}\n"
+                    for number, name in enumerate(names, 1)
+                    for group in range(1, 5)  # the fourth is not there
+                    if (group == fold) == (part == "test")
+                )
+            )
+    return root
+
+
+def test_a_published_data_set_is_trained_on_by_its_name(
+    ucf101, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    words = ["--root", ucf101, "--data-option", "fold=2", "--run", run]
+
+    assert call("train", "ucf101", *words, "--validation-split", 0, *SMALL) == 0
+
+    rows = (run / "catalog.csv").read_text().splitlines()
+    held = [row for row in rows if row.endswith("test")]
+    assert len(held) == 2
+    assert all("_g02_" in row for row in held)
+    told = capsys.readouterr().err
+    assert "2 of 8 videos are not there" in told
+    assert "v_Archery_g04_c01" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ucf101"], "ucf101 needs --root"),
+        (["ucf101", "--root", "."], "UCF-101/"),
+        (["ucf102", "--root", "."], "--root and --data-option go with"),
+        (["{}", "--data-option", "fold=2"], "--root and --data-option go with"),
+        (["ucf101", "--root", "{}", "--data-option", "fold=4"], "fold=4"),
+        (["ucf101", "--root", "{}", "--data-option", "edition=4"], "edition=4"),
+    ],
+)
+def test_a_data_set_that_is_not_so_is_one_line(
+    ucf101, tmp_path, capsys, words, said
+):
+    words = [word.replace("{}", str(ucf101)) for word in words]
+
+    assert call("train", *words, "--run", tmp_path / "run") > 0
+
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert said in told
+    assert not (tmp_path / "run").exists()

@@ -1,12 +1,17 @@
 """The flags that several verbs share, and what they stand for."""
 
 import argparse
+import json
+import sys
 from pathlib import Path
+
+from keras_videofusion.cli.output import printable
 
 DATA = (
     "a folder with a folder of videos per class (a labels.csv in it wins), a "
     "CSV file with columns path,label[,group][,family][,split][,start][,end],"
-    " or moving_shapes, which is drawn into --root"
+    " a folder of shards, or the name of a data set that lies in --root "
+    "(ucf101, hmdb51, sports1m, kinetics ...; moving_shapes is drawn there)"
 )
 MODEL = "a run's folder, a .keras file, or name:weights"
 
@@ -36,6 +41,15 @@ def data_flags(parser, optional=False):
     )
     parser.add_argument(
         "--root", metavar="DIR", help="folder of a data set that has a name"
+    )
+    parser.add_argument(
+        "--data-option",
+        dest="data_options",
+        action="append",
+        type=option,
+        metavar="NAME=VALUE",
+        help="argument of such a data set, as fold=2 of ucf101 or edition=600 "
+        "of kinetics; may be repeated",
     )
     parser.add_argument(
         "--group-pattern",
@@ -105,6 +119,19 @@ def scoring_flags(parser):
     )
 
 
+def option(text):
+    """NAME=VALUE; the value is a number, true, false, or a word."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=VALUE such as momentum=0.9, got {text!r}"
+        )
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def positive(text):
     """An integer, 1 or more."""
     value = int(text)
@@ -114,24 +141,40 @@ def positive(text):
 
 
 def open_data(arguments):
-    """The catalog behind DATA."""
+    """The catalog behind DATA; what is missing of it is told."""
+    from keras_videofusion import datasets
     from keras_videofusion.data.catalog import open_catalog
 
-    data = arguments.data
-    if data == "moving_shapes" and not Path(data).exists():
-        from keras_videofusion.datasets import moving_shapes
-
-        data = arguments.root or "data/moving_shapes"
-        moving_shapes.draw(data)
-    elif arguments.root is not None:
+    data, root = arguments.data, arguments.root
+    options = dict(arguments.data_options or ())
+    named = data in datasets.DATASETS and not Path(data).exists()
+    if not named and (root is not None or options):
         raise CallError(
-            "--root goes with the name of a data set, such as moving_shapes. "
-            f"Received: DATA={data}"
+            "--root and --data-option go with the name of a data set: "
+            f"{', '.join(datasets.DATASETS)}. Received: DATA={data}"
         )
-    try:
-        return open_catalog(data, group_pattern=arguments.group_pattern)
-    except FileNotFoundError as error:
-        raise CallError(str(error)) from error
+    if not named:
+        try:
+            return open_catalog(data, group_pattern=arguments.group_pattern)
+        except FileNotFoundError as error:
+            raise CallError(str(error)) from error
+    if root is None and data != "moving_shapes":
+        raise CallError(
+            f"{data} needs --root, the folder that it lies in; nothing is "
+            f"downloaded. Received: DATA={data}"
+        )
+    catalog = datasets.load(data, root or "data/moving_shapes", **options)
+    if catalog.missing:
+        first = ", ".join(catalog.missing[:3])
+        print(
+            printable(
+                f"{len(catalog.missing)} of "
+                f"{len(catalog) + len(catalog.missing)} videos are not there, "
+                f"the first of them {first}"
+            ),
+            file=sys.stderr,
+        )
+    return catalog
 
 
 def expect_model(name):

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 
 from keras_videofusion.cli.flags import (
     CallError,
@@ -11,6 +10,7 @@ from keras_videofusion.cli.flags import (
     expect_model,
     flow_flag,
     open_data,
+    option,
     verb_parser,
 )
 from keras_videofusion.cli.output import printable
@@ -101,7 +101,7 @@ def _recipe_flags(parser):
                 "--option",
                 dest="options",
                 action="append",
-                type=_option,
+                type=option,
                 metavar="NAME=VALUE",
                 help=help,
             )
@@ -124,19 +124,6 @@ def _recipe_flags(parser):
             metavar=None if part.metadata["choices"] else kind.__name__.upper(),
             help=help,
         )
-
-
-def _option(text):
-    """An argument of a builder: a number, true, false, or a word."""
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(
-            f"expected NAME=VALUE such as momentum=0.9, got {text!r}"
-        )
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def recipe_of(arguments, base):
