@@ -87,8 +87,9 @@ def benchmark_pipeline(catalog, spec, batch=16, steps=20, flow=None):
         flow: As for `keras_videofusion.data.pipeline.training_clips`.
 
     Returns:
-        Dict `{name, task, clips_per_second, batch, videos, skipped}`;
-        `skipped` counts the files that turned out to be broken.
+        Dict `{name, task, clips_per_second, clips_per_core_second, batch,
+        videos, skipped}`: by the clock, and by the processor time of all
+        threads; `skipped` counts the files that turned out to be broken.
 
     Raises:
         ValueError: If the catalog is empty or an argument out of range.
@@ -123,16 +124,120 @@ def benchmark_pipeline(catalog, spec, batch=16, steps=20, flow=None):
 
     step()
     step()
-    read = 0
+    read, worked = 0, time.process_time()
     seconds = _seconds(step, steps, warm=0)
     return {
         "name": "pipeline",
         "task": "read",
         "clips_per_second": read / seconds,
+        "clips_per_core_second": read / (time.process_time() - worked),
         "batch": batch,
         "videos": len(catalog),
         "skipped": len(skipped),
     }
+
+
+def benchmark_decoding(catalog, spec, rounds=15, seed=0):
+    """Clips per second and core that decoding alone gives, beside its peers.
+
+    Every reader gives the same frames of the same videos at their own size,
+    one video after the other, and the readers take turns, so that what else
+    the machine does hurts them alike. Counted is processor time, of all
+    threads together.
+
+    Args:
+        catalog: `keras_videofusion.data.catalog.Catalog` of files.
+        spec: `keras_videofusion.data.clips.ClipSpec`; its frames and step.
+        rounds: Integer, videos to read.
+        seed: Integer, of the clips that are drawn.
+
+    Returns:
+        A list of `{name, task, clips_per_second, ratio, clips}`, ours first:
+        plain PyAV, and decord where it is installed. `ratio` is the median
+        over the videos of our speed to the reader's. Videos that a reader
+        cannot read are left out.
+
+    Raises:
+        ValueError: If `rounds` is out of range or no video can be read.
+    """
+    _expect(rounds >= 1, "rounds", "1 or more", rounds)
+    import av
+
+    from keras_videofusion.data.video import decode, timeline, VideoError
+
+    # What peers raise of a video that they cannot read.
+    failures = (VideoError, av.error.FFmpegError, TypeError, RuntimeError)
+    readers = {"ours": decode, "PyAV": _plainly_decoded, **_decord()}
+    generator = np.random.default_rng(seed)
+    seconds = {name: [] for name in readers}
+    for turn in range(rounds):
+        video = catalog[int(generator.integers(len(catalog)))]
+        path = catalog.file(video)
+        try:
+            frames = len(timeline(path))
+            begin = generator.integers(max(1, frames - spec.span + 1))
+            wanted = np.minimum(begin + spec.offsets, frames - 1)
+            spent = {}
+            # Whoever comes first finds the file cold.
+            names = list(np.roll(list(readers), turn))
+            for name in names:
+                readers[name](path, wanted)
+                start = time.process_time()
+                readers[name](path, wanted)
+                spent[name] = time.process_time() - start
+        except failures:
+            continue
+        for name, value in spent.items():
+            seconds[name].append(value)
+    if not seconds["ours"]:
+        raise ValueError("`catalog` has no video that all readers can read.")
+    own = np.array(seconds["ours"])
+    return [
+        {
+            "name": f"decoding, {name}",
+            "task": "decode",
+            "clips_per_second": float(1 / np.median(spent)),
+            "ratio": float(np.median(np.array(spent) / own)),
+            "clips": len(spent),
+        }
+        for name, spent in seconds.items()
+    ]
+
+
+def _plainly_decoded(path, wanted):
+    """The frames of a clip as PyAV's own documentation reads them."""
+    import av
+
+    wanted = set(wanted.tolist())
+    found = []
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        rate = float(stream.average_rate or stream.guessed_rate)
+        base = float(stream.time_base)
+        first = (stream.start_time or 0) * base
+        container.seek(int((first + min(wanted) / rate) / base), stream=stream)
+        for frame in container.decode(stream):
+            number = round((frame.time - first) * rate)
+            if number in wanted:
+                found.append(frame.to_ndarray(format="rgb24"))
+            if number >= max(wanted):
+                break
+    return found
+
+
+def _decord():
+    """The reader of decord, where that is installed."""
+    try:
+        import decord
+    except ImportError:
+        return {}
+
+    def read(path, wanted):
+        video = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
+        return video.get_batch(wanted.tolist()).asnumpy()
+
+    return {"decord": read}
 
 
 def bottleneck(network, pipeline):

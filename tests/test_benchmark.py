@@ -2,16 +2,19 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from keras_videofusion import benchmark
 from keras_videofusion.benchmark import (
+    benchmark_decoding,
     benchmark_network,
     benchmark_pipeline,
     bottleneck,
 )
 from keras_videofusion.data.catalog import Catalog, Video
 from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.video import decode
 
 SPEC = ClipSpec(10, resize=("square", 40), size=32)
 
@@ -21,6 +24,8 @@ def clock(monkeypatch):
     """A clock that goes on by a second whenever it is looked at."""
     seconds = iter(range(1000))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    worked = iter(range(0, 2000, 2))
+    monkeypatch.setattr(time, "process_time", lambda: float(next(worked)))
 
 
 @pytest.mark.parametrize("task", ["infer", "train"])
@@ -52,6 +57,7 @@ def test_the_pipeline_is_measured_in_clips(shapes, clock):
         "name": "pipeline",
         "task": "read",
         "clips_per_second": 14,
+        "clips_per_core_second": 7,
         "batch": 7,
         "videos": 28,
         "skipped": 0,
@@ -68,6 +74,44 @@ def test_broken_videos_are_counted(shapes, clock, tmp_path):
 
     assert row["videos"] == 2
     assert row["skipped"] == 1
+
+
+def test_decoding_is_measured_beside_plain_readers(shapes, clock):
+    rows = {r["name"]: r for r in benchmark_decoding(shapes, SPEC, rounds=3)}
+
+    assert list(rows)[:2] == ["decoding, ours", "decoding, PyAV"]
+    for row in rows.values():
+        assert row["task"] == "decode"
+        assert (row["clips"], row["clips_per_second"], row["ratio"]) == (
+            3,
+            0.5,
+            1,
+        )
+
+
+def test_plain_readers_give_the_same_frames(shapes):
+    path = shapes.file(shapes[0])
+    wanted = np.arange(5, 15)
+
+    ours = decode(path, wanted).astype(float)
+
+    for name, read in {
+        "PyAV": benchmark._plainly_decoded,
+        **benchmark._decord(),
+    }.items():
+        theirs = np.asarray(read(path, wanted), float)
+        # Colours are rounded otherwise; a frame earlier is 10 and more off.
+        assert abs(ours - theirs).mean() < 3, name
+
+
+def test_what_no_reader_reads_is_no_measurement(shapes, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    catalog = Catalog(
+        (Video("broken.mp4", shapes[0].labels),), shapes.classes, str(tmp_path)
+    )
+
+    with pytest.raises(ValueError, match="no video that all readers"):
+        benchmark_decoding(catalog, SPEC, rounds=2)
 
 
 def test_the_slower_one_is_the_bottleneck():

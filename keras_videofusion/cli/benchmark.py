@@ -52,6 +52,7 @@ def benchmark(arguments):
     from keras_videofusion import benchmark as bench
     from keras_videofusion.applications import clip_spec
     from keras_videofusion.data.catalog import open_catalog
+    from keras_videofusion.data.files import exists
 
     names = arguments.model or ["slow_fusion"]
     for name in names:
@@ -64,6 +65,9 @@ def benchmark(arguments):
         except FileNotFoundError as error:
             raise CallError(str(error)) from error
     rows, verdicts = [], []
+    if catalog is not None and exists(catalog.file(catalog[0])):
+        # Shards bring no files to decode.
+        rows += bench.benchmark_decoding(catalog, clip_spec(names[0]))
     for name in names:
         networks = [
             bench.benchmark_network(
@@ -91,9 +95,14 @@ def benchmark(arguments):
     if arguments.json == "-":
         return
     for row in rows:
-        print(
+        line = (
             f"{row['name']:<32} {row['task']:<6} "
             f"{row['clips_per_second']:>9.1f} clips per second"
         )
+        if "clips_per_core_second" in row:
+            line += f", {row['clips_per_core_second']:.1f} per core"
+        if "ratio" in row:
+            line += f" and core, {1 / row['ratio']:.2f} of ours"
+        print(line)
     for verdict in verdicts:
         print(verdict)
