@@ -8,6 +8,7 @@ one line that names the file, the line and what stands there.
 import csv
 import gzip
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -180,8 +181,8 @@ def stem(path: str) -> str:
         String; dots that begin no video's ending stay.
     """
     name = path.rpartition("/")[2]
-    base, ending = os.path.splitext(name)
-    return base if ending.lower() in VIDEO_ENDINGS else name
+    base, _, ending = name.rpartition(".")
+    return base if f".{ending.lower()}" in VIDEO_ENDINGS else name
 
 
 def videos_below(
@@ -284,8 +285,8 @@ def _text(path):
                         "bytes."
                     )
                 yield number, line
-    # A gzip file that is cut ends in EOFError.
-    except (OSError, EOFError) as error:
+    # Compressed files that are cut or damaged raise errors of their own.
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"{path} cannot be read after line {number}: {reason}"
