@@ -30,6 +30,7 @@ TENSORFLOW = {
     "data/files.py",
     "data/pipeline.py",
     "data/directory.py",
+    "datasets/youtube8m.py",
     "training/fit.py",
     "training/run.py",
     "training/strategy.py",

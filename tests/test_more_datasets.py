@@ -1,4 +1,4 @@
-"""Data sets by the formats that their authors document.
+"""Data sets by the formats their authors document: jester to YouTube-8M.
 
 Real label maps where the shared folder has them, else small files as the
 authors describe them; videos are there, missing, or broken.
@@ -24,6 +24,7 @@ NAMES = (
     "jhmdb",
     "something_something",
     "ucf101_24",
+    "youtube8m",
 )
 SPEC = ClipSpec(frames=4, resize=(64, 128), size=(64, 128))
 
@@ -842,3 +843,347 @@ def test_ucf101_24_refuses_pickles(ucf101_24):
     write(ucf101_24 / "UCF101v2-GT.pkl", b"cos\nsystem\n")
     with pytest.raises(ValueError, match=r"pickled.*finalAnnots\.mat"):
         datasets.load("ucf101_24", ucf101_24)
+
+
+# YouTube-8M
+
+
+def vocabulary(root):
+    """Six classes, one of them without a name, two of one name."""
+    write(
+        root / "vocabulary.csv",
+        "Index,TrainVideoCount,KnowledgeGraphId,Name,WikiUrl,Vertical1,"
+        "Vertical2,Vertical3,WikiDescription\r\n"
+        '0,9,/m/03bt1gh,Game,url,Games,,,"A ""game"",\r\nin two lines."\r\n'
+        "1,8,/m/01mw1,,url,Games,,,\r\n"
+        "2,7,/m/07yv9,Vehicle,url,Autos & Vehicles,,,\r\n"
+        "3,6,/m/01jddz,Concert,url,Arts & Entertainment,,,\r\n"
+        "4,5,/m/0k4j,Car,url,Autos & Vehicles,,,\r\n"
+        "5,4,/m/0k4k,Car,url,,,,\r\n",
+    )
+
+
+def record(name, labels=(), mean=None, frames=None):
+    """A record as documented: means of a video, or bytes of its frames."""
+    import tensorflow as tf
+
+    def numbers(values):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+    def strings(*values):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    about = {"id": strings(name.encode())}
+    if labels:
+        about["labels"] = tf.train.Feature(
+            int64_list=tf.train.Int64List(value=labels)
+        )
+    if frames is None:
+        rgb, audio = mean
+        about.update(mean_rgb=numbers(rgb), mean_audio=numbers(audio))
+        example = tf.train.Example(features=tf.train.Features(feature=about))
+    else:
+        lists = {
+            key: tf.train.FeatureList(
+                feature=[strings(one.tobytes()) for one in stream]
+            )
+            for key, stream in zip(("rgb", "audio"), frames, strict=True)
+        }
+        example = tf.train.SequenceExample(
+            context=tf.train.Features(feature=about),
+            feature_lists=tf.train.FeatureLists(feature_list=lists),
+        )
+    return example.SerializeToString()
+
+
+def shard(path, records):
+    import tensorflow as tf
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for one in records:
+            file.write(one)
+
+
+def means(seed):
+    generator = np.random.default_rng(seed)
+    return [generator.normal(size=n).astype(np.float32) for n in (1024, 128)]
+
+
+def seconds(seed, count):
+    generator = np.random.default_rng(seed)
+    return [
+        generator.integers(0, 256, (count, n), np.uint8) for n in (1024, 128)
+    ]
+
+
+LABELS = {"a": (2, 4), "b": (0,), "c": (1, 3), "d": (5,), "e": (0, 1, 2)}
+
+
+@pytest.fixture
+def youtube8m(tmp_path):
+    """Videos a, b / c, d to train in two shards, e to validate, f to test."""
+    vocabulary(tmp_path)
+
+    def video(name):
+        return record(name, LABELS.get(name, ()), mean=means(ord(name)))
+
+    folder = tmp_path / "video"
+    shard(folder / "train2.tfrecord", map(video, "ab"))
+    shard(folder / "train10.tfrecord", map(video, "cd"))
+    shard(folder / "validate00.tfrecord", [video("e")])
+    shard(folder / "test00.tfrecord", [video("f")])
+    return tmp_path
+
+
+@pytest.fixture
+def youtube8m_frames(youtube8m):
+    lengths = {"a": 3, "b": 7, "c": 1}
+    shard(
+        youtube8m / "frame/train00.tfrecord",
+        (
+            record(name, LABELS[name], frames=seconds(ord(name), length))
+            for name, length in lengths.items()
+        ),
+    )
+    return youtube8m
+
+
+def multi_hot(names):
+    return [[float(k in LABELS[name]) for k in range(6)] for name in names]
+
+
+def test_youtube8m_has_a_row_per_record(youtube8m):
+    catalog = datasets.load("youtube8m", youtube8m)
+    assert rows(catalog) == [
+        ("video/train2.tfrecord#a", ("Vehicle", "Car"), "train"),
+        ("video/train2.tfrecord#b", ("Game",), "train"),
+        ("video/train10.tfrecord#c", ("/m/01mw1", "Concert"), "train"),
+        ("video/train10.tfrecord#d", ("Car (/m/0k4k)",), "train"),
+        (
+            "video/validate00.tfrecord#e",
+            ("Game", "/m/01mw1", "Vehicle"),
+            "validation",
+        ),
+    ]
+    assert [video.family for video in catalog] == [
+        "Autos & Vehicles", "Games", None, None, None,
+    ]  # fmt: skip
+    assert len(catalog.classes) == 6
+    assert len(datasets.load("youtube8m", youtube8m, "validation")) == 1
+
+
+def test_youtube8m_rows_may_lead_to_frames(youtube8m_frames):
+    catalog = datasets.load(
+        "youtube8m", youtube8m_frames, "train", level="frame"
+    )
+    assert [video.path for video in catalog] == [
+        f"frame/train00.tfrecord#{name}" for name in "abc"
+    ]
+
+
+def test_youtube8m_means_come_as_they_are(youtube8m):
+    from keras_videofusion.datasets.youtube8m import features
+
+    found = list(features(youtube8m, "train", batch=3).as_numpy_iterator())
+    assert [len(labels) for _, labels in found] == [3, 1]
+    for key, place in (("rgb", 0), ("audio", 1)):
+        got = np.concatenate([vectors[key] for vectors, _ in found])
+        expected = np.stack([means(ord(name))[place] for name in "abcd"])
+        np.testing.assert_array_equal(got, expected)
+    labels = np.concatenate([labels for _, labels in found])
+    assert labels.tolist() == multi_hot("abcd")
+
+
+def test_youtube8m_vectors_may_be_joined(youtube8m):
+    from keras_videofusion.datasets.youtube8m import features
+
+    found = features(youtube8m, "validation", concatenate=True)
+    ((vectors, labels),) = found.as_numpy_iterator()
+    np.testing.assert_array_equal(vectors, [np.concatenate(means(ord("e")))])
+    assert labels.tolist() == multi_hot("e")
+    assert found.element_spec[0].shape == (None, 1152)
+
+
+def test_youtube8m_test_records_have_no_labels(youtube8m):
+    from keras_videofusion.datasets.youtube8m import features
+
+    (vectors,) = features(youtube8m, "test").as_numpy_iterator()
+    np.testing.assert_array_equal(vectors["rgb"], [means(ord("f"))[0]])
+    with pytest.raises(ValueError, match="without labels"):
+        datasets.load("youtube8m", youtube8m, split="test")
+
+
+def test_youtube8m_frames_are_dequantised_padded_and_masked(youtube8m_frames):
+    from keras_videofusion.datasets.youtube8m import features
+
+    ((vectors, labels),) = features(
+        youtube8m_frames, "train", "frame", batch=8, max_frames=5
+    ).as_numpy_iterator()
+    assert labels.tolist() == multi_hot("abc")
+    assert vectors["mask"].sum(1).tolist() == [3, 5, 1]
+    for row, (name, length) in enumerate((("a", 3), ("b", 7), ("c", 1))):
+        for key, stream in zip(
+            ("rgb", "audio"), seconds(ord(name), length), strict=True
+        ):
+            got = vectors[key][row]
+            kept = min(length, 5)
+            # 0 is -2 and half a step of 1/128, 255 as much above 2.
+            expected = -2 + stream[:kept] / 255 * 4 + 1 / 128
+            np.testing.assert_allclose(got[:kept], expected, atol=1e-6)
+            assert not got[kept:].any()
+
+
+def test_youtube8m_frames_may_be_joined(youtube8m_frames):
+    from keras_videofusion.datasets.youtube8m import features
+
+    options = {"level": "frame", "batch": 2}
+    apart = features(youtube8m_frames, "train", **options)
+    joined = features(youtube8m_frames, "train", **options, concatenate=True)
+    for (two, _), (one, _) in zip(
+        apart.as_numpy_iterator(), joined.as_numpy_iterator(), strict=True
+    ):
+        assert one["features"].shape[1:] == (300, 1152)
+        np.testing.assert_array_equal(
+            one["features"], np.concatenate([two["rgb"], two["audio"]], -1)
+        )
+        np.testing.assert_array_equal(one["mask"], two["mask"])
+
+
+def test_youtube8m_comes_in_the_same_order_every_time(youtube8m):
+    from keras_videofusion.datasets.youtube8m import features
+
+    dataset = features(youtube8m, "train", batch=1)
+    first, second = (
+        [vectors["rgb"][0, 0] for vectors, _ in dataset.as_numpy_iterator()]
+        for _ in range(2)
+    )
+    assert first == second == [means(ord(name))[0][0] for name in "abcd"]
+
+
+def names_left(root, level="video", **options):
+    """Which of a to e come out, by their labels."""
+    from keras_videofusion.datasets.youtube8m import features
+
+    dataset = features(root, "train", level, batch=2, **options)
+    return "".join(
+        next(name for name in LABELS if multi_hot(name) == [row])
+        for _, labels in dataset.as_numpy_iterator()
+        for row in labels.tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"no record at all",
+        b"",
+        record("x", (0,), mean=[np.zeros(1023), np.zeros(128)]),
+        record("x", (6,), mean=means(0)),
+        record("x", (-1,), mean=means(0)),
+        record("x", (0,), frames=seconds(0, 2)),
+    ],
+    ids=["garbage", "nothing", "short", "label 6", "label -1", "frames"],
+)
+def test_youtube8m_names_and_skips_broken_records(youtube8m, broken):
+    path = youtube8m / "video/train2.tfrecord"
+    good = [record(name, LABELS[name], mean=means(ord(name))) for name in "ab"]
+    shard(path, [good[0], broken, good[1]])
+    told = []
+    assert names_left(youtube8m, on_skip=lambda *one: told.append(one)) == (
+        "abcd"
+    )
+    ((where, what),) = told
+    assert where == str(path)
+    assert what.startswith("record 1: ")
+    assert "\n" not in what
+
+
+@pytest.mark.parametrize("kind", ["rgb", "audio", "uneven"])
+def test_youtube8m_names_and_skips_broken_frames(youtube8m_frames, kind):
+    rgb, audio = seconds(0, 4)
+    if kind == "rgb":
+        rgb = rgb[:, :1000]
+    elif kind == "audio":
+        audio = audio[:, :0]
+    else:
+        audio = audio[:3]
+    good = record("a", LABELS["a"], frames=seconds(0, 2))
+    shard(
+        youtube8m_frames / "frame/train00.tfrecord",
+        [record("x", (0,), frames=(rgb, audio)), good],
+    )
+    told = []
+    left = names_left(
+        youtube8m_frames, "frame", on_skip=lambda *one: told.append(one)
+    )
+    assert left == "a"
+    assert [what[:10] for _, what in told] == ["record 0: "]
+
+
+def test_youtube8m_loses_only_the_rest_of_a_damaged_file(youtube8m):
+    path = youtube8m / "video/train2.tfrecord"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 + 100] ^= 255
+    path.write_bytes(data)
+    with pytest.warns(RuntimeWarning, match="train2.tfrecord: record 1 and"):
+        assert names_left(youtube8m) == "acd"
+    told = []
+    catalog = datasets.load(
+        "youtube8m",
+        youtube8m,
+        "train",
+        on_skip=lambda *one: told.append(one),
+    )
+    assert [video.path[-1] for video in catalog] == ["a", "c", "d"]
+    assert len(told) == 1
+
+
+# What Keras says to every finite data set whose length it cannot know.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_youtube8m_teaches_a_network(youtube8m):
+    import keras
+
+    from keras_videofusion.datasets.youtube8m import features
+
+    model = keras.Sequential(
+        [keras.Input((1152,)), keras.layers.Dense(6, "sigmoid")]
+    )
+    model.compile("sgd", "binary_crossentropy")
+    dataset = features(youtube8m, "train", batch=2, concatenate=True)
+    fitted = model.fit(dataset, epochs=2, verbose=0, shuffle=False)
+    assert len(fitted.history["loss"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("1,k,Game,Games\n", r"line 2: `Index` must be 0"),
+        ("0,k,Game,Games\n0,l,Car,\n", r"line 3: `Index` must be 1"),
+        ("0,k,Game,Games\n1,k,Game,\n2,k,Game,\n", "every class once"),
+        ("0,k,Game\n", "line 2 must have the 4 fields"),
+        ("", "every class once"),
+    ],
+)
+def test_youtube8m_names_wrong_lines(youtube8m, lines, said):
+    head = "Index,KnowledgeGraphId,Name,Vertical1\n"
+    write(youtube8m / "vocabulary.csv", head + lines)
+    with pytest.raises(ValueError, match=rf"vocabulary\.csv.*{said}"):
+        datasets.load("youtube8m", youtube8m)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"split": "valid"}, "split='valid'"),
+        ({"level": "clip"}, "level='clip'"),
+        ({"batch": 0}, "batch=0"),
+        ({"max_frames": 0}, "max_frames=0"),
+        ({"level": "frame"}, "has no frame/train"),
+    ],
+)
+def test_youtube8m_features_refuse_wrong_arguments(youtube8m, wrong, said):
+    from keras_videofusion.datasets.youtube8m import features
+
+    with pytest.raises(ValueError, match=said):
+        features(youtube8m, **{"split": "train", **wrong})
