@@ -8,7 +8,7 @@ import numbered
 import numpy as np
 import pytest
 
-from keras_videofusion.data.video import check
+from keras_videofusion.data.check import check
 
 KEYS = ["path", "ok", "frames", "height", "width", "rate", "seconds", "error"]
 

@@ -10,11 +10,12 @@ and is right to the frame.
 import errno
 import os
 import stat
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import av
@@ -52,6 +53,16 @@ VIDEO_ENDINGS = (
     ".vob",
     ".webm",
     ".wmv",
+)
+# A file may declare what it likes; beyond these it is refused before memory
+# is set aside. 8K is 7680 x 4320; four million frames are 38 hours.
+MAX_PIXELS = 8192 * 8192
+MAX_FRAMES = 2**22
+# What FFmpeg may take a file for: films, not lists of other files, which it
+# would go on to open, nor sound or text.
+_CONTAINERS = (
+    "mov,matroska,avi,gif,asf,flv,live_flv,mpegts,mpeg,mpegvideo,ogg,m4v,"
+    "h264,hevc,ivf,obu,av1,nut,rm,dv,mxf,wtv,mjpeg,apng,yuv4mpegpipe"
 )
 
 
@@ -120,8 +131,8 @@ def timeline(path) -> Timeline:
 
     Frames before the first that decodes do not count (a recording that was
     cut out of a broadcast may begin amid a group), nor do those that an edit
-    list hides or whose data is cut off. The last few thousand files are
-    remembered, by path, size and time of change.
+    list hides or whose data is cut off. The files last asked for are
+    remembered, by path, size and time of change, some four million frames.
 
     A folder of numbered images is a video too, of 12 frames per second: see
     `keras_videofusion.data.frames`.
@@ -133,29 +144,105 @@ def timeline(path) -> Timeline:
         `Timeline`.
 
     Raises:
-        VideoError: If the file is missing, is no video, or has no frames.
+        VideoError: If the file is missing, is no video, has no frames or more
+            than `MAX_FRAMES`, or frames of more than `MAX_PIXELS`; or if
+            reading it takes longer than `time_limit`.
     """
     place = os.fspath(path)
     try:
         found = os.stat(place)
     except (OSError, ValueError) as error:
-        raise VideoError(place, _reason(error)) from error
+        raise VideoError(place, reason(error)) from error
     if stat.S_ISDIR(found.st_mode):
-        return _image_timeline(place, found.st_mtime_ns)
+        return _remembered(_image_timeline, place, found.st_mtime_ns)
     # Opening a FIFO would wait for ever.
     if not stat.S_ISREG(found.st_mode):
         raise VideoError(place, "not a file but a special file")
     if not found.st_size:
         raise VideoError(place, "the file is empty")
-    return _timeline(place, found.st_size, found.st_mtime_ns)
+    return _remembered(_timeline, place, found.st_size, found.st_mtime_ns)
 
 
-# 16,384 timelines of 200 frames take 60 MB.
-@lru_cache(maxsize=16384)
+class _Remembered:
+    """Calls functions that find timelines, and keeps what they found.
+
+    Args:
+        frames: Integer, the frames in all of the timelines that are kept; the
+            longest unused go first. A frame takes 16 bytes.
+    """
+
+    def __init__(self, frames):
+        self.room = frames
+        self.kept: OrderedDict[tuple, Timeline] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def __call__(self, find, *file):
+        key = (find, *file)
+        with self.lock:
+            if key in self.kept:
+                self.kept.move_to_end(key)
+                return self.kept[key]
+        found = find(*file)
+        with self.lock:
+            if key not in self.kept:
+                self.kept[key] = found
+                self.room -= self._cost(found)
+            while self.room < 0 and len(self.kept) > 1:
+                self.room += self._cost(self.kept.popitem(last=False)[1])
+        return found
+
+    @staticmethod
+    def _cost(found):
+        return len(found) + 32  # the objects around the arrays
+
+
+_remembered = _Remembered(2**22)
+
+
+def time_limit(size: int) -> float:
+    """How long a file may keep its reader busy, so that none does for ever.
+
+    A minute, and 20 seconds for every megabyte: real files, of whatever
+    codec, were seen to need a tenth of it for all of their frames.
+
+    Args:
+        size: Integer, bytes.
+
+    Returns:
+        Float, seconds.
+    """
+    return 60.0 + size / 50_000
+
+
+class _Watch:
+    """Ends the reading of a file that takes longer than its `time_limit`.
+
+    It counts the thread's own processor time: neither a slow disk nor a busy
+    machine makes a file bad.
+    """
+
+    def __init__(self, container):
+        self.allowed = time_limit(max(container.size, 0))
+        self.end = time.thread_time() + self.allowed
+
+    def look(self):
+        if time.thread_time() > self.end:
+            raise ValueError(
+                f"reading it took more than {self.allowed:.0f} seconds"
+            )
+
+    @contextmanager
+    def paused(self):
+        """What whoever asked for frames does with them does not count."""
+        begin = time.thread_time()
+        yield
+        self.end += time.thread_time() - begin
+
+
 def _timeline(path, size, changed):
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         packets, first = [], None
-        for packet in _whole(container, stream):
+        for packet in _whole(container, stream, _Watch(container)):
             if first is None:
                 # The picture's size and turn stand in the frame itself.
                 first = next(iter(packet.decode()), None)
@@ -200,6 +287,8 @@ def _timeline(path, size, changed):
     if len(keyframes) != len(entries) or None in entries or not entries:
         keyframes, entries = [0], [0]
     span = float(times[-1])
+    if not np.isfinite(span) or (np.diff(times) < 0).any():
+        raise VideoError(path, "its time stamps are beyond counting")
     rate = (len(times) - 1) / span if span else declared or 25.0
     if abs(declared - rate) < 0.01 * rate:
         rate = declared
@@ -222,7 +311,6 @@ def _timeline(path, size, changed):
     )
 
 
-@lru_cache(maxsize=16384)
 def _image_timeline(path, changed):
     try:
         names = image_names(path)
@@ -232,7 +320,7 @@ def _image_timeline(path, changed):
     except VideoError:
         raise
     except (OSError, ValueError) as error:
-        raise VideoError(path, _reason(error)) from error
+        raise VideoError(path, reason(error)) from error
     turns = round(first.rotation / 90) % 4
     size = (first.height, first.width)
     start = np.zeros(1, np.int64)
@@ -265,7 +353,7 @@ def _images(path, frames, wanted):
                 )
             yield frame
     except ValueError as error:
-        raise VideoError(path, _reason(error)) from error
+        raise VideoError(path, reason(error)) from error
 
 
 def _decoded_keyframes(path):
@@ -275,8 +363,8 @@ def _decoded_keyframes(path):
         Integer, frames; list of integers, the numbers of keyframes.
     """
     count, keyframes = 0, []
-    with _opened(path) as (container, stream):
-        for packet in _whole(container, stream):
+    with opened(path) as (container, stream):
+        for packet in _whole(container, stream, _Watch(container)):
             for frame in packet.decode():
                 if frame.key_frame:
                     keyframes.append(count)
@@ -284,55 +372,101 @@ def _decoded_keyframes(path):
     return count, keyframes
 
 
-def _whole(container, stream):
+def _whole(container, stream, watch):
     """Yields packets, but those whose end is missing where a file was cut."""
-    return (
-        packet for packet in container.demux(stream) if not packet.is_corrupt
-    )
+    for number, packet in enumerate(container.demux(stream)):
+        if number > MAX_FRAMES:
+            raise ValueError(f"it has more than {MAX_FRAMES} frames")
+        if not number % 16:
+            watch.look()
+        if not packet.is_corrupt:
+            yield packet
 
 
 @contextmanager
-def _opened(path, frames=None):
-    """Yields container and picture stream; their failures are `VideoError`.
+def opened(path, frames: Timeline | None = None) -> Iterator[tuple[Any, Any]]:
+    """Opens a video file for reading; what fails inside is a `VideoError`.
 
-    With the file's `Timeline` it is opened without probing if that will do.
+    Args:
+        path: File.
+        frames: Its `Timeline`: the file is then opened without probing if
+            that will do. None where it is not known.
+
+    Yields:
+        Container and stream of the pictures, decoded by one thread.
+
+    Raises:
+        VideoError: If the file is no video, its frames are too large, or the
+            body of the `with` statement could not read it.
     """
+    options = {
+        "format_whitelist": _CONTAINERS,
+        "max_pixels": str(MAX_PIXELS),
+    }
     # No decoder is let in while probing: an H.264 file opens in 0.2 ms
     # instead of 1.5, which is a fifth of what a clip costs.
-    quick = frames is not None and frames.described
-    options = {"codec_whitelist": "none"} if quick else {}
+    if frames is not None and frames.described:
+        options["codec_whitelist"] = "none"
     try:
         # "file:", or FFmpeg takes what stands before a colon for a protocol.
         with av.open(
-            f"file:{path}", options=options, metadata_errors="replace"
+            f"file:{path}",
+            options=options,
+            metadata_errors="replace",
+            timeout=_PATIENCE,
         ) as container:
-            if frames is not None:
-                stream = container.streams[frames.stream]
-            else:
+            if frames is None:
                 # Not a cover's picture, where there is also a film.
                 stream = container.streams.best("video")
+            elif frames.stream < len(container.streams):
+                stream = container.streams[frames.stream]
+            else:
+                raise VideoError(path, "it changed while it was read")
             if stream is None:
                 raise VideoError(path, "it has no pictures")
             context = stream.codec_context
             if context is None:
                 raise VideoError(path, "there is no decoder for its pictures")
+            if context.width * context.height > MAX_PIXELS:
+                raise VideoError(
+                    path,
+                    f"frames of {context.width} x {context.height} pixels are "
+                    "too large",
+                )
             # One thread per decoder: clips run side by side instead.
             context.thread_type = "NONE"
             context.thread_count = 1
             # Some decoders settle at this moment which frames they skip.
             if not context.is_open:
+                # Frames may turn out larger than the container says.
+                context.options = {"max_pixels": str(MAX_PIXELS)}
                 context.open()
             yield container, stream
     except VideoError:
         raise
-    except (av.error.FFmpegError, ValueError, OSError, EOFError) as error:
-        raise VideoError(path, _reason(error)) from error
+    except (av.error.FFmpegError, ValueError, OSError, MemoryError) as error:
+        raise VideoError(path, reason(error)) from error
 
 
-def _reason(error):
-    """What FFmpeg or the system says, in its own words, without the rest."""
+# Seconds on the clock within which a file opens, and gives its next packet.
+_PATIENCE = 60.0
+
+
+def reason(error: BaseException) -> str:
+    """What FFmpeg or the system says, in its own words, without the rest.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        A few words.
+    """
     if getattr(error, "errno", None) == errno.ENOENT:
         return "no such file"
+    if isinstance(error, av.error.ExitError):
+        return f"reading on took more than {_PATIENCE:.0f} seconds"
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
     said = getattr(error, "strerror", None) or str(error)
     return said or type(error).__name__
 
@@ -365,12 +499,24 @@ def decode(path, indices, resize=None) -> np.ndarray:
         )
     wanted, places = np.unique(indices, return_inverse=True)
     picture = Picture(frames, resize)
+    _expect_moderate(path, picture)
     pixels = np.empty((len(wanted), *picture.shape, 3), np.uint8)
-    for frame, into in zip(
-        decoded_frames(os.fspath(path), frames, wanted), pixels, strict=True
-    ):
-        picture(frame, into)
+    chosen = decoded_frames(os.fspath(path), frames, wanted)
+    try:
+        for frame, into in zip(chosen, pixels, strict=True):
+            picture(frame, into)
+    except (av.error.FFmpegError, MemoryError) as error:
+        raise VideoError(path, reason(error)) from error
     return pixels if np.array_equal(wanted, indices) else pixels[places]
+
+
+def _expect_moderate(path, fit):
+    """Refuses frames that grow beyond all bounds: 1 x 16,000, made 200 wide."""
+    height, width = fit.scaled
+    if height * width > MAX_PIXELS:
+        raise VideoError(
+            path, f"resized, its frames would be {width} x {height} pixels"
+        )
 
 
 def decoded_frames(path, frames: Timeline, wanted) -> Iterator[av.VideoFrame]:
@@ -391,27 +537,30 @@ def decoded_frames(path, frames: Timeline, wanted) -> Iterator[av.VideoFrame]:
         yield from _images(path, frames, wanted)
         return
     done = 0
-    with _opened(path, frames) as (container, stream):
+    with opened(path, frames) as (container, stream):
+        watch = _Watch(container)
         for begin, numbers in _runs(frames, wanted):
             last = done + len(numbers) == len(wanted)
             if begin and not _sought(container, stream, frames, begin):
                 break
-            packets = _packets(container, stream, frames, begin)
+            packets = _packets(container, stream, frames, begin, watch)
             if frames.stamps is None:
                 decoded = _decoded(packets)
             else:
                 stamps = frames.stamps[numbers].tolist()
                 decoded = _spared(packets, stream, stamps, last)
-            found = yield from _chosen(decoded, frames, begin, numbers)
+            found = yield from _chosen(decoded, frames, begin, numbers, watch)
             done += found
             if found < len(numbers):
                 break
     if done < len(wanted):
         # A seek may come out too late, or at a keyframe that does not stand
         # by itself: then all from the beginning.
-        with _opened(path) as (container, stream):
-            decoded = _decoded(_packets(container, stream, frames, 0))
-            done += yield from _chosen(decoded, frames, 0, wanted[done:])
+        with opened(path) as (container, stream):
+            watch = _Watch(container)
+            decoded = _decoded(_packets(container, stream, frames, 0, watch))
+            rest = wanted[done:]
+            done += yield from _chosen(decoded, frames, 0, rest, watch)
     if done < len(wanted):
         raise VideoError(path, f"frame {wanted[done]} does not decode")
 
@@ -439,10 +588,10 @@ def _sought(container, stream, frames, begin):
     return True
 
 
-def _packets(container, stream, frames, begin):
+def _packets(container, stream, frames, begin, watch):
     """Yields packets; behind a seek, from a keyframe that is not too late."""
     waiting = begin > 0
-    for packet in _whole(container, stream):
+    for packet in _whole(container, stream, watch):
         if waiting:
             if not packet.is_keyframe:
                 continue
@@ -484,7 +633,7 @@ def _spared(packets, stream, stamps, last):
             return
 
 
-def _chosen(decoded, frames, begin, numbers):
+def _chosen(decoded, frames, begin, numbers, watch):
     """Yields the frames of ascending numbers; stops at one that is missing.
 
     Args:
@@ -492,6 +641,7 @@ def _chosen(decoded, frames, begin, numbers):
         frames: `Timeline`.
         begin: Integer, the place of that keyframe in `frames.keyframes`.
         numbers: Int64 array.
+        watch: `_Watch`.
 
     Returns:
         Integer, how many frames were found.
@@ -519,7 +669,8 @@ def _chosen(decoded, frames, begin, numbers):
         if stamp > wanted[found]:
             return found
         if stamp == wanted[found]:
-            yield frame
+            with watch.paused():
+                yield frame
             found += 1
             if found == len(wanted):
                 break
@@ -697,7 +848,9 @@ def read_clips(
             "`flow` must say where flow comes from: open_flow(...). "
             f"Received: flow=None, streams={spec.streams}"
         )
-    times = timeline(path).times
+    frames = timeline(path)
+    _expect_moderate(path, Fit(frames.height, frames.width, spec.resize))
+    times = frames.times
     # A microsecond forgives seconds that were written down and read again.
     first = 0 if start is None else int(np.searchsorted(times, start - 1e-6))
     last = (
@@ -714,6 +867,8 @@ def read_clips(
     if spec.fps is not None:
         # On a grid of the fixed rate: the frame on screen at each time.
         length = times[last - 1] - times[first]
+        if length * spec.fps > MAX_FRAMES:
+            raise VideoError(path, f"it claims to last {length:.0f} seconds")
         grid = times[first] + np.arange(int(length * spec.fps + 1e-6) + 1) / (
             spec.fps
         )
@@ -732,121 +887,6 @@ def read_clips(
         found["flow"] = flow(path, numbers, motions, spec.resize)
     one = found[spec.streams[0]]
     return one if len(found) == 1 else found, times[numbers[starts]]
-
-
-def check(
-    data,
-    workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[dict]:
-    """Decodes every frame of every video below a folder.
-
-    A video is whatever has a video's name: links, folders and special files
-    of such names are told of too. Hidden names are passed over.
-
-    Args:
-        data: Folder, or a single file.
-        workers: Integer, files at a time; as many as processors if None.
-        progress: Function of the number of files done, or None.
-
-    Yields:
-        Dicts `{path, ok, frames, height, width, rate, seconds, error}` in the
-        order of the paths, which are relative to the folder; `error` is one
-        line, None when `ok`. What could not be found out is None.
-    """
-    root = os.fspath(data)
-    if os.path.isdir(root):
-        names = sorted(_video_names(root))
-    else:
-        root, name = os.path.split(root)
-        names = [name]
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        rows = pool.map(lambda name: _checked(root, name), names)
-        for done, row in enumerate(rows, 1):
-            if progress:
-                progress(done)
-            yield row
-
-
-def _video_names(root, folder="", above=()):
-    """Yields what has a video's name below a folder, relative to `root`."""
-    place = os.path.join(root, folder)
-    real = os.path.realpath(place)
-    if real in above:  # a link that leads back
-        return
-    try:
-        with os.scandir(place) as found:
-            entries = list(found)
-    except OSError:
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        name = os.path.join(folder, entry.name)
-        if entry.name.lower().endswith(VIDEO_ENDINGS):
-            yield name
-        if os.path.isdir(entry.path):
-            yield from _video_names(root, name, (*above, real))
-
-
-def _checked(root, name):
-    """The row of one file."""
-    row: dict = dict.fromkeys(
-        ("path", "ok", "frames", "height", "width", "rate", "seconds", "error")
-    )
-    row.update(path=name, ok=False)
-    path = os.path.join(root, name)
-    try:
-        frames = timeline(path)
-        row.update(
-            frames=0,
-            height=frames.height,
-            width=frames.width,
-            rate=round(frames.rate, 3),
-            seconds=round(float(frames.times[-1]) + 1 / frames.rate, 3),
-        )
-        row["error"] = _damage(path, frames, row)
-    except VideoError as error:
-        row["error"] = error.reason
-    row["ok"] = row["error"] is None
-    return row
-
-
-def _damage(path, frames, row):
-    """Decodes all of a file, counts in `row`; says what is wrong, or None."""
-    cut, damaged, failure = 0, 0, None
-    with _opened(path) as (container, stream):
-        declared = stream.frames
-        seconds = float((stream.duration or 0) * (stream.time_base or 0))
-        if not seconds and len(container.streams) == 1:
-            seconds = (container.duration or 0) / av.time_base
-        for packet in container.demux(stream):
-            declared -= bool(packet.size)
-            if packet.is_corrupt:
-                cut += 1
-                continue
-            try:
-                for frame in packet.decode():
-                    row["frames"] += 1
-                    damaged += frame.is_corrupt
-            except av.error.FFmpegError as error:
-                failure = failure or _reason(error)
-    if failure:
-        return f"{failure}; {row['frames']} frames decode"
-    if row["frames"] < len(frames):
-        return f"only {row['frames']} of its {len(frames)} frames decode"
-    if cut:
-        return (
-            f"{cut} of its packets are cut off; {row['frames']} frames decode"
-        )
-    if damaged:
-        return f"{damaged} of its {row['frames']} frames are damaged"
-    # Headers may be a little off, but not by a twentieth.
-    if declared > 0.05 * row["frames"] + 1:
-        return f"cut short: {declared} of the frames it declares are missing"
-    if row["seconds"] < 0.95 * seconds - 3 / frames.rate:
-        return f"cut short: it declares {seconds:.1f} seconds"
-    return None
 
 
 def video_files(names: Sequence[str]) -> list[str]:
