@@ -29,6 +29,8 @@ TENSORFLOW = {
     "applications/releases.py",
     "data/files.py",
     "data/pipeline.py",
+    "data/prepare.py",
+    "data/shards.py",
     "data/directory.py",
     "datasets/youtube8m.py",
     "training/fit.py",

@@ -315,8 +315,12 @@ class Catalog:
         """Writes the catalog as CSV, whole or not at all.
 
         Args:
-            path: File; columns that no row uses are left out.
+            path: File or address.
         """
+        write_text(path, self.to_csv())
+
+    def to_csv(self) -> str:
+        """The catalog as CSV; columns that no row uses are left out."""
         rows = [
             {
                 "path": video.path,
@@ -340,7 +344,7 @@ class Catalog:
         )
         writer.writeheader()
         writer.writerows(rows)
-        write_text(path, text.getvalue())
+        return text.getvalue()
 
     def _with(self, videos) -> "Catalog":
         return replace(self, videos=tuple(videos))

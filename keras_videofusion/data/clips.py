@@ -1,5 +1,6 @@
 """What a clip is, and where in a video clips begin."""
 
+import hashlib
 import math
 from dataclasses import asdict, dataclass, replace
 
@@ -332,6 +333,20 @@ def within(indices, frames, short):
     if short == "loop":
         return indices % frames
     return np.minimum(indices, frames - 1)
+
+
+def generator_of(seed, name):
+    """Draws that depend on a seed and a name alone.
+
+    Args:
+        seed: Integer, 0 or more.
+        name: String, such as a video's.
+
+    Returns:
+        `numpy.random.Generator`.
+    """
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return np.random.default_rng([seed, *np.frombuffer(digest, np.uint32)])
 
 
 def each_stream(change, clip, *arguments):

@@ -519,6 +519,30 @@ def _expect_moderate(path, fit):
         )
 
 
+def pictures(path, wanted, resize=None) -> Iterator[np.ndarray]:
+    """Pixels of frames, one after the other, in the same memory.
+
+    Args:
+        path: File, or folder of images.
+        wanted: Int64 array of ascending numbers of frames, without repeats.
+        resize: As for `decode`.
+
+    Yields:
+        Uint8 RGB array of shape `(height, width, 3)`, which the next frame
+        overwrites.
+
+    Raises:
+        VideoError: If the file or one of the frames cannot be decoded.
+    """
+    frames = timeline(path)
+    picture = Picture(frames, resize)
+    _expect_moderate(path, picture)
+    pixels = np.empty((*picture.shape, 3), np.uint8)
+    for frame in decoded_frames(os.fspath(path), frames, wanted):
+        picture(frame, pixels)
+        yield pixels
+
+
 def decoded_frames(path, frames: Timeline, wanted) -> Iterator[av.VideoFrame]:
     """Frames of a video as its decoder gives them, one after the other.
 
@@ -808,6 +832,51 @@ def _sizes(height, width, resize):
     return scaled, scaled if kind == "short_side" else tuple(lengths)
 
 
+def frame_numbers(
+    path,
+    fps: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The frames of a segment that clips are counted in.
+
+    Args:
+        path: File.
+        fps: As in `ClipSpec`.
+        start: As for `read_clips`.
+        end: As for `read_clips`.
+
+    Returns:
+        Int64 array of shape `(numbers,)`, frames of the video, and a float64
+        array of shape `(frames,)`, the seconds of all its frames.
+
+    Raises:
+        VideoError: If the file cannot be read or the segment is empty.
+    """
+    times = timeline(path).times
+    # A microsecond forgives seconds that were written down and read again.
+    first = 0 if start is None else int(np.searchsorted(times, start - 1e-6))
+    last = (
+        len(times) if end is None else int(np.searchsorted(times, end - 1e-6))
+    )
+    if first >= last:
+        raise VideoError(
+            path,
+            f"no frame between {start or 0:g} and "
+            f"{end if end is not None else times[-1]:g} seconds; it lasts "
+            f"{times[-1]:g} seconds",
+        )
+    numbers = np.arange(first, last)
+    if fps is not None:
+        # On a grid of the fixed rate: the frame on screen at each time.
+        length = times[last - 1] - times[first]
+        if length * fps > MAX_FRAMES:
+            raise VideoError(path, f"it claims to last {length:.0f} seconds")
+        grid = times[first] + np.arange(int(length * fps + 1e-6) + 1) / fps
+        numbers = np.searchsorted(times, grid + 1e-6, side="right") - 1
+    return numbers, times
+
+
 def read_clips(
     path,
     spec: ClipSpec,
@@ -850,29 +919,7 @@ def read_clips(
         )
     frames = timeline(path)
     _expect_moderate(path, Fit(frames.height, frames.width, spec.resize))
-    times = frames.times
-    # A microsecond forgives seconds that were written down and read again.
-    first = 0 if start is None else int(np.searchsorted(times, start - 1e-6))
-    last = (
-        len(times) if end is None else int(np.searchsorted(times, end - 1e-6))
-    )
-    if first >= last:
-        raise VideoError(
-            path,
-            f"no frame between {start or 0:g} and "
-            f"{end if end is not None else times[-1]:g} seconds; it lasts "
-            f"{times[-1]:g} seconds",
-        )
-    numbers = np.arange(first, last)
-    if spec.fps is not None:
-        # On a grid of the fixed rate: the frame on screen at each time.
-        length = times[last - 1] - times[first]
-        if length * spec.fps > MAX_FRAMES:
-            raise VideoError(path, f"it claims to last {length:.0f} seconds")
-        grid = times[first] + np.arange(int(length * spec.fps + 1e-6) + 1) / (
-            spec.fps
-        )
-        numbers = np.searchsorted(times, grid + 1e-6, side="right") - 1
+    numbers, times = frame_numbers(path, spec.fps, start, end)
     starts = clip_starts(len(numbers), spec, sampler, clips, generator)
     if only is not None:
         starts = starts[only : only + 1]

@@ -1,6 +1,5 @@
 """The paper's test protocol: clips, passes, averages; and predictions."""
 
-import hashlib
 import math
 import os
 from collections import deque
@@ -16,7 +15,11 @@ from keras import ops
 
 from keras_videofusion.data.augmentation import center_crop, test_passes
 from keras_videofusion.data.catalog import Catalog
-from keras_videofusion.data.clips import ClipSpec, each_stream
+from keras_videofusion.data.clips import (
+    ClipSpec,
+    each_stream,
+    generator_of,
+)
 from keras_videofusion.data.flow import Flow, from_bytes, open_flow
 from keras_videofusion.data.video import read_clips, timeline, VideoError
 from keras_videofusion.evaluation.scores import (
@@ -96,7 +99,7 @@ def score(
             "random",
             clips,
             passes,
-            _generator(seed, names[place]),
+            generator_of(seed, names[place]),
             video.start,
             video.end,
             source,
@@ -434,12 +437,6 @@ def _read(
     return _Read(found, starts, spec.size, passes, generator)
 
 
-def _generator(seed: int, name: str) -> np.random.Generator:
-    """Draws that depend on the seed and a video's name alone."""
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-    return np.random.default_rng([seed, *np.frombuffer(digest, np.uint32)])
-
-
 def _ahead(work: Callable, places: Iterable) -> Iterator[Future]:
     """Yields futures of `work` on every place, a few of them in advance."""
     workers = min(4, os.cpu_count() or 1)
@@ -485,7 +482,7 @@ def _window_scores(network, path, spec, windows, clips, passes, seed, flow):
             "uniform",
             clips,
             passes,
-            _generator(seed, f"{place}"),
+            generator_of(seed, f"{place}"),
             start,
             end,
             flow,
