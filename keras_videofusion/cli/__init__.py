@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from keras_videofusion.cli import (
     benchmark,
     check,
+    duplicates,
     evaluate,
     flow,
     fuse,
@@ -32,6 +33,7 @@ VERBS = (
     predict,
     report,
     check,
+    duplicates,
     flow,
     fuse,
     benchmark,

@@ -301,7 +301,9 @@ def _told(pairs, catalog):
     ]
 
 
-def merged(catalog: Catalog, found: Duplicates) -> Catalog:
+def merged(
+    catalog: Catalog, found: Duplicates, root: str | os.PathLike | None = None
+) -> Catalog:
     """The catalog with copies in one group, so that no split parts them.
 
     Where rows carry splits already, what is tested stays as it is: of a group
@@ -310,6 +312,8 @@ def merged(catalog: Catalog, found: Duplicates) -> Catalog:
     Args:
         catalog: The `Catalog` that was searched.
         found: What `duplicates` returned.
+        root: Folder for the result: paths are relative to it, or whole where
+            a video lies elsewhere. None leaves paths as they are.
 
     Returns:
         `Catalog`, perhaps with fewer rows. Groups that became one have the
@@ -354,7 +358,16 @@ def merged(catalog: Catalog, found: Duplicates) -> Catalog:
             videos.append(video)
         elif _STRENGTH.get(video.split, 0) == strongest[group]:
             videos.append(replace(video, group=group[1]))
-    return Catalog(tuple(videos), catalog.classes, catalog.root)
+    if root is None:
+        return Catalog(tuple(videos), catalog.classes, catalog.root)
+
+    def placed(video):
+        path = os.path.abspath(catalog.file(video))
+        below = os.path.relpath(path, root)
+        away = below.split(os.sep)[0] == os.pardir
+        return replace(video, path=path if away else below)
+
+    return Catalog(tuple(map(placed, videos)), catalog.classes, os.fspath(root))
 
 
 # Of two splits that share a recording, the one that keeps its rows.
