@@ -3,6 +3,8 @@
 import collections
 import csv
 import gzip
+import importlib
+import inspect
 import os
 import re
 import shutil
@@ -171,6 +173,21 @@ def test_gathered_rows_keep_their_order_and_the_missing_are_named_once():
 
 
 # --- one door
+
+
+@pytest.mark.parametrize("name", datasets.DATASETS)
+def test_every_data_set_opens_by_the_same_call(name):
+    module = importlib.import_module(f"{datasets.__name__}.{name}")
+    if name == "moving_shapes":
+        assert list(inspect.signature(module.draw).parameters)[0] == "folder"
+        return
+    root, split, fold, *options = inspect.signature(
+        module.load
+    ).parameters.values()
+    assert (root.name, split.name, fold.name) == ("root", "split", "fold")
+    assert (split.default, fold.default) == (None, 1)
+    assert all(option.kind is option.KEYWORD_ONLY for option in options)
+    assert all(option.default is not option.empty for option in options)
 
 
 def test_every_module_is_registered_and_tells_its_tree_and_address():
