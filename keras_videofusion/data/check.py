@@ -364,7 +364,10 @@ def serve() -> None:
         root, name, seconds = json.loads(line)
         if resource:
             signal.setitimer(signal.ITIMER_REAL, seconds)
-        row = _checked(root, name)
+        try:
+            row = _checked(root, name)
+        except Exception as error:  # of this file; the others go on
+            row = {**_row(name), "error": " ".join(reason(error).split())}
         if resource:
             signal.setitimer(signal.ITIMER_REAL, 0)
         try:
@@ -415,8 +418,6 @@ def _checked(root, name):
         row["error"] = damage(path, frames, row)
     except VideoError as error:
         row["error"] = error.reason
-    except MemoryError as error:
-        row["error"] = reason(error)
     row["ok"] = row["error"] is None
     return row
 
