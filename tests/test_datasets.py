@@ -179,7 +179,7 @@ def test_gathered_rows_keep_their_order_and_the_missing_are_named_once():
 def test_every_data_set_opens_by_the_same_call(name):
     module = importlib.import_module(f"{datasets.__name__}.{name}")
     if name == "moving_shapes":
-        assert list(inspect.signature(module.draw).parameters)[0] == "folder"
+        assert "folder" in inspect.signature(module.draw).parameters
         return
     root, split, fold, *options = inspect.signature(
         module.load
