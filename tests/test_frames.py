@@ -160,6 +160,9 @@ def test_images_of_another_size_are_named(folder):
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "gone"])
 def test_a_damaged_image_is_named_and_spoils_only_itself(folder, damage):
     place = folder / "00004.jpg"
+    # Of noise, whose lower third would come out grey.
+    noise = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
+    draw(place, noise)
     data = place.read_bytes()
     timeline(folder)
     if damage == "gone":

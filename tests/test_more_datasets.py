@@ -291,6 +291,10 @@ def test_something_something_1_is_frames(tmp_path, shared):
         ([{"id": "5"}], "entry 1: `template` must be str"),
         ([7], "entry 1: `template` must be str. Received: 7"),
         (
+            [{"id": True, "template": "Holding [something]"}],
+            "entry 1: `id` must be str or int",
+        ),
+        (
             [{"id": "5", "template": "Eating [something]"}],
             "entry 1: the label must be among the 174",
         ),
@@ -459,7 +463,8 @@ def activitynet(tmp_path):
     )
     write(tmp_path / "v1-3/train_val/v_sJFgo9H6zNo.mp4")
     write(tmp_path / "v1-3/train_val/-cAcA8dO7kA.mkv")
-    write(tmp_path / "v1-3/train_val/v_v_F8c6mkNRc.mp4")
+    # As a crawler has it: v_ belongs to YouTube's own name.
+    write(tmp_path / "v1-3/train_val/v_F8c6mkNRc.mp4")
     return tmp_path
 
 
@@ -474,7 +479,7 @@ def test_activitynet_has_all_activities_of_a_video(activitynet):
             "train",
         ),
         (
-            f"{folder}/v_v_F8c6mkNRc.mp4",
+            f"{folder}/v_F8c6mkNRc.mp4",
             ("Surfing", "Mopping floor"),
             "validation",
         ),
@@ -1121,7 +1126,13 @@ def test_youtube8m_names_and_skips_broken_frames(youtube8m_frames, kind):
     assert [what[:10] for _, what in told] == ["record 0: "]
 
 
-def test_youtube8m_loses_only_the_rest_of_a_damaged_file(youtube8m):
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_youtube8m_loses_only_the_rest_of_a_damaged_file(
+    youtube8m, chunk, monkeypatch
+):
+    from keras_videofusion.datasets.youtube8m import CHUNKS
+
+    monkeypatch.setitem(CHUNKS, "video", chunk)
     path = youtube8m / "video/train2.tfrecord"
     data = bytearray(path.read_bytes())
     data[len(data) // 2 + 100] ^= 255
