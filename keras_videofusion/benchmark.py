@@ -169,7 +169,7 @@ def benchmark_decoding(catalog, spec, rounds=15, seed=0):
     failures = (VideoError, av.error.FFmpegError, TypeError, RuntimeError)
     readers = {"ours": decode, "PyAV": _plainly_decoded, **_decord()}
     generator = np.random.default_rng(seed)
-    seconds = {name: [] for name in readers}
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
     for turn in range(rounds):
         video = catalog[int(generator.integers(len(catalog)))]
         path = catalog.file(video)
