@@ -154,6 +154,18 @@ def test_jester_names_wrong_lines(jester, line, said):
         datasets.load("jester", jester)
 
 
+def test_jester_without_frames_is_all_missing(jester):
+    (jester / "20bn-jester-v1").rename(jester / "elsewhere")
+    catalog = datasets.load("jester", jester)
+    assert (len(catalog), len(catalog.missing)) == (0, 4)
+
+
+def test_jester_refuses_an_empty_list_of_labels(jester):
+    write(jester / "jester-v1-labels.csv", "\n")
+    with pytest.raises(ValueError, match=r"labels\.csv has no lines"):
+        datasets.load("jester", jester)
+
+
 def test_jester_refuses_a_label_that_stands_twice(jester):
     write(jester / "jester-v1-labels.csv", "Thumb Up\r\nThumb Up\r\n")
     with pytest.raises(ValueError, match="line 2 names a label again"):
@@ -312,6 +324,20 @@ def test_something_something_names_wrong_entries(something_2, content, said):
     assert said in str(caught.value)
 
 
+def test_annotations_that_cannot_be_read_are_one_line(something_2):
+    path = something_2 / "labels/something-something-v2-labels.json"
+    write(path, b"\xff\xfe{")
+    with pytest.raises(ValueError, match=r"labels\.json is not JSON"):
+        datasets.load("something_something", something_2)
+    write(path, {"Holding something": "0", "Moving something": "0"})
+    with pytest.raises(ValueError, match=r"the number of a label must be its"):
+        datasets.load("something_something", something_2)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=r"labels\.json cannot be read: Is a"):
+        datasets.load("something_something", something_2)
+
+
 # Charades
 
 
@@ -400,6 +426,14 @@ def test_charades_names_wrong_lines(charades_root, actions):
     said = rf"train\.csv, line 19: an action .* Received: '{actions}'"
     with pytest.raises(ValueError, match=said):
         datasets.load("charades", charades_root)
+
+
+def test_charades_names_wrong_classes(charades_root):
+    path = charades_root / "Charades/Charades_v1_classes.txt"
+    for lines in ("c000 Holding\nc001\n", "c000 Holding\nc001 Holding\n"):
+        write(path, lines)
+        with pytest.raises(ValueError, match=r"classes\.txt, line 2 must be"):
+            datasets.load("charades", charades_root)
 
 
 # ActivityNet
@@ -587,6 +621,13 @@ def test_activitynet_names_wrong_entries(activitynet, change, said):
     content["database"]["sJFgo9H6zNo"].update(change)
     write(path, content)
     with pytest.raises(ValueError, match=f"video 'sJFgo9H6zNo'.*{said}"):
+        datasets.load("activitynet", activitynet)
+
+
+def test_activitynet_refuses_a_tree_without_leaves(activitynet):
+    path = activitynet / "activity_net.v1-3.min.json"
+    write(path, {"database": {}, "taxonomy": TAXONOMY[:1]})
+    with pytest.raises(ValueError, match="empty taxonomy"):
         datasets.load("activitynet", activitynet)
 
 
@@ -1148,6 +1189,53 @@ def test_youtube8m_loses_only_the_rest_of_a_damaged_file(
     )
     assert [video.path[-1] for video in catalog] == ["a", "c", "d"]
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("level", ["video", "frame"])
+def test_youtube8m_pieces_are_the_same_outside_a_pipeline(
+    youtube8m_frames, level
+):
+    """In this thread, where coverage sees them."""
+    from keras_videofusion.datasets.youtube8m import (
+        _chunks,
+        _finished,
+        features,
+    )
+
+    path = youtube8m_frames / level / "train2.tfrecord"
+    frames = {"video": None, "frame": 4}[level]
+    shown, short = {"mean": means(1)}, {"mean": means(1)[::-1]}
+    if frames:
+        rgb, audio = seconds(1, 6)
+        shown, short = {"frames": (rgb, audio)}, {"frames": (audio, audio)}
+    good = record("a", LABELS["a"], **shown)
+    bad = [record("x", (9,), **shown), record("x", (0,), **short)]
+    if frames:
+        bad.append(record("x", (0,), frames=(rgb, audio[:5])))
+    shard(path, [good, b"no record", good, *bad, good])
+    for other in ("frame/train00", "video/train10"):
+        (youtube8m_frames / f"{other}.tfrecord").unlink()
+    told = []
+    (piece,) = _chunks(
+        [path], level, frames or 0, 6, lambda *one: told.append(one[1][:8])
+    )
+    broken = [f"record {place}" for place in (1, *range(3, 3 + len(bad)))]
+    assert told == broken
+    assert piece[-1].tolist() == multi_hot("aaa")
+    for joined in (False, True):
+        ((vectors, _),) = features(
+            youtube8m_frames,
+            "train",
+            level,
+            max_frames=4,
+            concatenate=joined,
+            on_skip=lambda *one: None,
+        ).as_numpy_iterator()
+        expected, _ = _finished(*piece, frames, joined, False)
+        if not isinstance(vectors, dict):
+            vectors, expected = {"all": vectors}, {"all": expected}
+        for key, value in vectors.items():
+            np.testing.assert_array_equal(value, expected[key])
 
 
 # What Keras says to every finite data set whose length it cannot know.

@@ -156,22 +156,10 @@ def features(
     count = len(_vocabulary(root)[0])
     frames = max_frames if level == "frame" else None
 
-    def chunks():
-        for path in files:
-            for raw in _records(path, CHUNKS[level], on_skip):
-                names, labels, arrays = _parsed(
-                    path, *raw, frames or 0, count, on_skip
-                )
-                shown = np.zeros((len(names), count), np.float32)
-                for row, own in zip(shown, labels, strict=True):
-                    row[own] = 1
-                if len(names):
-                    yield *arrays, shown
-
     kind = tf.float32 if frames is None else tf.uint8
     inner = () if frames is None else (frames,)
     found = tf.data.Dataset.from_generator(
-        chunks,
+        partial(_chunks, files, level, frames or 0, count, on_skip),
         output_signature=(
             *(
                 tf.TensorSpec((None, *inner, size), kind)
@@ -189,6 +177,20 @@ def features(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
+
+
+def _chunks(files, level, frames, classes, on_skip):
+    """Yields sight, sound, numbers of frames and labels of some records."""
+    for path in files:
+        for raw in _records(path, CHUNKS[level], on_skip):
+            names, labels, arrays = _parsed(
+                path, *raw, frames, classes, on_skip
+            )
+            shown = np.zeros((len(names), classes), np.float32)
+            for row, own in zip(shown, labels, strict=True):
+                row[own] = 1
+            if len(names):
+                yield *arrays, shown
 
 
 def _finished(rgb, audio, lengths, labels, frames, joined, test):
