@@ -110,12 +110,9 @@ def duplicates(arguments):
     for pair in sorted(found.pairs, key=lambda pair: not pair.straddles_split):
         print(printable(_line(pair)))
     splits = sum(pair.straddles_split for pair in found.pairs)
-    groups = sum(pair.straddles_group for pair in found.pairs)
     print(
         f"{found.videos} videos, {len(found.skipped)} skipped; pairs of "
         f"copies: {len(found.pairs)}, across splits: {splits}"
-        + f", across groups: {groups}"
-        * any(_grouped(data))
     )
     if found.crowded:
         print(
@@ -131,15 +128,12 @@ def duplicates(arguments):
         )
 
 
-def _grouped(data):
-    """Whether each row is in a group; a folder's videos are in none."""
-    return [] if isinstance(data, str) else [video.group for video in data]
-
-
 def _line(pair):
     """A pair in words."""
     mark = "/".join(pair.splits) + " " if pair.straddles_split else ""
     mirror = ", mirrored" if pair.mirrored else ""
+    if any(pair.groups) and pair.straddles_group:
+        mark += "/".join(group or "-" for group in pair.groups) + " "
     return (
         f"{mark}{pair.one} = {pair.other}: {share(pair.share)} of the shorter "
         f"({share(pair.share_one)} and {share(pair.share_other)}), the second "

@@ -710,16 +710,21 @@ def _likeness(one, other, offset, windows, mirrored):
         b, a, live = _paired(b, other, a, one, offset)
     if len(a) < FEWEST:
         return np.empty(0)
-    count = np.maximum(_around(live), 1)
-    sum_a, sum_b = _around(a), _around(b)
+    width = a.shape[1]
+    pair = np.concatenate([a, b], 1)
+    products = [(x * y).sum(1) for x, y in ((a, b), (a, a), (b, b))]
+    sums = _around(np.column_stack([pair, *products, live]))
+    a, b = sums[:, :width], sums[:, width:-4]
+    ab, aa, bb, count = sums[:, -4:].T
 
-    def product(x, y, sum_x, sum_y):
-        still = np.einsum("ij,ij->i", sum_x, sum_y) / count
-        return _around(np.einsum("ij,ij->i", x, y)) - (1 - STILL) * still
+    def alike(product, x, y):
+        """What changes; the still part is the product of the means."""
+        still = (x * y).sum(1) / np.maximum(count, 1)
+        return product - (1 - STILL) * still
 
-    both = product(a, b, sum_a, sum_b)
-    alone = product(a, a, sum_a, sum_a) * product(b, b, sum_b, sum_b)
-    return np.where(live > 0, both / np.sqrt(np.maximum(alone, 1e-6)), -1)
+    alone = alike(aa, a, a) * alike(bb, b, b)
+    likeness = alike(ab, a, b) / np.sqrt(np.maximum(alone, 1e-6))
+    return np.where(live > 0, likeness, -1)
 
 
 def _paired(coarse, slow, fine, fast, offset):
@@ -761,6 +766,7 @@ def _around(values):
     total = np.zeros((len(values) + 1, *values.shape[1:]))
     np.cumsum(values, 0, out=total[1:])
     place = np.arange(len(values))
-    begin = np.maximum(place - REACH, 0)
-    end = np.minimum(place + REACH + 1, len(values))
-    return total[end] - total[begin]
+    # Sums up to the end of what is near, less those before it.
+    end = total[np.minimum(place + REACH + 1, len(values))]
+    end -= total[np.maximum(place - REACH, 0)]
+    return end
