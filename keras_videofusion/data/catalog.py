@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_videofusion.data.files import write_text
+from keras_videofusion.data.files import read_text, write_text
+from keras_videofusion.data.manifest import CATALOG, read_manifest
 from keras_videofusion.data.video import video_files
 
 COLUMNS = ("path", "label", "group", "family", "split", "start", "end")
@@ -108,7 +109,7 @@ class Catalog:
         Returns:
             Boolean array of shape `(rows, classes)`.
         """
-        numbers, begins = self._numbers
+        numbers, begins = self.numbers
         truth = np.zeros((len(rows), len(self.classes)), bool)
         for shown, row in zip(truth, rows, strict=True):
             shown[numbers[begins[row] : begins[row + 1]]] = True
@@ -136,7 +137,7 @@ class Catalog:
         return (truth / truth.sum()).astype(np.float32)
 
     @cached_property
-    def _numbers(self) -> tuple[np.ndarray, np.ndarray]:
+    def numbers(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of all labels, row after row, and where each row begins.
 
         A table of a million videos and 487 classes would take two gigabytes.
@@ -359,7 +360,7 @@ class Catalog:
         ]
         names = {name: place for place, name in enumerate(dict.fromkeys(own))}
         member = np.array([names[name] for name in own], np.int64)
-        numbers, begins = self._numbers
+        numbers, begins = self.numbers
         if self.classes:
             of_labels = np.repeat(member, np.diff(begins))
             counts = _Counts(of_labels, numbers, len(self.classes))
@@ -442,6 +443,9 @@ def open_catalog(
     `path,label[,group][,family][,split][,start][,end]`; its paths are
     relative to its folder, several labels are joined by ";".
 
+    A folder of shards is known by its manifest; its rows are those that the
+    shards were made of.
+
     Args:
         data: Folder or CSV file.
         group_pattern: Regular expression that reads a video's group off its
@@ -458,6 +462,13 @@ def open_catalog(
         ValueError: If it holds no videos, or a row is wrong; line and column
             are named.
     """
+    shards = read_manifest(data)
+    if shards is not None:
+        rows = _from_csv(shards.place(CATALOG))
+        if group_pattern is not None:
+            rows = [grouped(video, group_pattern) for video in rows]
+        names = shards.classes if classes is None else classes
+        return Catalog(tuple(rows), tuple(names), shards.folder)
     place = Path(data)
     if not place.exists():
         raise FileNotFoundError(f"no such folder or file: {place}")
@@ -516,7 +527,7 @@ def _from_folder(folder, follow_links):
 
 def _from_csv(path):
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = read_text(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     if "\0" in text:

@@ -26,24 +26,51 @@ from keras_videofusion.data.augmentation import (
 from keras_videofusion.data.catalog import Catalog
 from keras_videofusion.data.clips import ClipSpec, each_stream
 from keras_videofusion.data.flow import LIMIT, open_flow
+from keras_videofusion.data.manifest import read_manifest
+from keras_videofusion.data.shards import ShardReader, stored_samples
 from keras_videofusion.data.video import read_clips, VideoError
 
 # "dense" gives every video another number of clips: it serves scoring.
 SAMPLERS = ("random", "uniform", "centre")
 
 
-def steps(catalog: Catalog, batch: int, clips_per_video: int = 1) -> int:
+def steps(
+    catalog: Catalog,
+    batch: int,
+    clips_per_video: int = 1,
+    worker: tuple[int, int] | None = None,
+) -> int:
     """Batches in an epoch; the last may be ragged.
 
     Args:
         catalog: `Catalog`.
         batch: Integer, clips in a batch.
         clips_per_video: Integer.
+        worker: As for `training_clips`.
 
     Returns:
         Integer.
     """
-    return math.ceil(len(catalog) * clips_per_video / batch)
+    return math.ceil(samples(catalog, clips_per_video, worker) / batch)
+
+
+def samples(
+    catalog: Catalog,
+    clips_per_video: int = 1,
+    worker: tuple[int, int] | None = None,
+) -> int:
+    """Clips in an epoch: of shards no more than they hold.
+
+    Args:
+        catalog: `Catalog`.
+        clips_per_video: Integer.
+        worker: As for `training_clips`.
+
+    Returns:
+        Integer.
+    """
+    found = stored_samples(catalog, clips_per_video, worker)
+    return len(catalog) * clips_per_video if found is None else found
 
 
 # An iterator that is still alive when the program ends goes on calling Python
@@ -101,12 +128,7 @@ class Reader:
         jitter: float = 0.0,
         flow: str | os.PathLike | None = None,
     ):
-        if not len(catalog):
-            raise ValueError("`catalog` has no videos.")
-        _expect_one_of(("skip", "raise"), "on_error", on_error)
-        _expect_one_of(SAMPLERS, "sampler", sampler)
-        _expect_at_least(1, "clips_per_video", clips)
-        _expect_at_least(0, "seed", seed)
+        _expect_drawing(catalog, sampler, clips, seed, on_error)
         self.flow = None
         if "flow" in spec.streams:
             self.flow = open_flow(flow, catalog.root)
@@ -216,8 +238,6 @@ class Reader:
         Returns:
             `tf.data.Dataset`; no batch straddles two epochs.
         """
-        if batch is not None:
-            _expect_at_least(1, "batch", batch)
         label = labels or (lambda place: np.zeros(()))
         kind = np.asarray(label(0))
         shapes = self.spec.shapes
@@ -268,18 +288,27 @@ class Reader:
             deterministic=True,
         )
         if batch is None:
-            found = found.unbatch()
-        else:
-            whole, left = divmod(len(self), batch)
-            found = found.rebatch([batch] * whole + [left] * bool(left))
-        if self.flow is not None:
-            # Bytes so far: a fourth of what floats would carry.
-            found = found.map(
-                _in_pixels,
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-        return found.prefetch(2)
+            return _finished(found.unbatch(), self.spec)
+        return _finished(_batches(found, len(self), batch), self.spec)
+
+
+def _batches(samples, count, batch):
+    """Samples with a first axis of 1 in batches, none of two epochs."""
+    _expect_at_least(1, "batch", batch)
+    whole, left = divmod(count, batch)
+    return samples.rebatch([batch] * whole + [left] * bool(left))
+
+
+def _finished(clips, spec):
+    """Flow in pixels, and a batch or two ahead of who asks."""
+    if "flow" in spec.streams:
+        # Bytes so far: a fourth of what floats would carry.
+        clips = clips.map(
+            _in_pixels,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    return clips.prefetch(2)
 
 
 def _in_pixels(clips, *labels):
@@ -307,11 +336,17 @@ def training_clips(
     sampler: str = "random",
     jitter: float = 0.0,
     flow: str | os.PathLike | None = None,
+    worker: tuple[int, int] | None = None,
+    cache: str | None = None,
 ) -> tf.data.Dataset:
     """Clips to learn from, without end; an epoch has `steps(...)` batches.
 
+    From a catalog of shards the stored clips are drawn, each once in an
+    epoch, `clips_per_video` of each video or as many as it has; `sampler`
+    and `flow` were settled when the shards were made.
+
     Args:
-        catalog: `Catalog`.
+        catalog: `Catalog`, of videos or of shards.
         spec: `ClipSpec`.
         batch: Integer, clips in a batch; the last of an epoch may be ragged.
         seed: Integer, 0 or more.
@@ -326,6 +361,11 @@ def training_clips(
             `keras_videofusion.data.augmentation.random_colour`; 0: none.
         flow: Where flow comes from, for clips with a flow stream: the folder
             that `videofusion flow` made, or the name of a method.
+        worker: `(index, count)`: of shards every `count`-th alone, for one
+            of several workers; None: all.
+        cache: Of shards: `"memory"`: they are read once, and the encoded
+            clips kept; `"pixels"`: the decoded ones (1.2 MB for ten frames of
+            200 x 200); None: they are read in every epoch.
 
     Returns:
         `tf.data.Dataset` of uint8 `(batch, time, height, width, 3)` and
@@ -336,11 +376,24 @@ def training_clips(
     Raises:
         ValueError: If the catalog is empty or an argument out of range.
     """
+    epochs = tf.data.Dataset.counter(first_epoch)
+    if read_manifest(catalog.root) is not None:
+        _expect_drawing(catalog, sampler, clips_per_video, seed, on_error)
+        stored = ShardReader(
+            catalog, spec, clips_per_video, seed, True, augment, on_error,
+            on_skip, jitter, worker, cache,
+        )  # fmt: skip
+        found = _batches(stored.dataset(epochs), len(stored), batch)
+        return _finished(found, spec)
+    if worker is not None or cache is not None:
+        raise ValueError(
+            "`worker` and `cache` are for shards. "
+            f"Received: worker={worker}, cache={cache!r}, a catalog of videos"
+        )
     reader = Reader(
         catalog, spec, sampler, clips_per_video, seed, True, augment,
         on_error, on_skip, jitter, flow,
     )  # fmt: skip
-    epochs = tf.data.Dataset.counter(first_epoch)
     return reader.dataset(batch, epochs, catalog.target)
 
 
@@ -370,14 +423,32 @@ def validation_clips(
     Raises:
         ValueError: If the catalog is empty or an argument out of range.
     """
-    reader = Reader(
-        catalog, spec, "uniform", clips, 0, False, False, on_error, on_skip,
-        flow=flow,
-    )  # fmt: skip
     epochs = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
-    return reader.dataset(batch, epochs, catalog.target).apply(
+    if read_manifest(catalog.root) is not None:
+        _expect_drawing(catalog, "uniform", clips, 0, on_error)
+        stored = ShardReader(
+            catalog, spec, clips, 0, False, False, on_error, on_skip
+        )
+        found = _batches(stored.dataset(epochs), len(stored), batch)
+        found = _finished(found, spec)
+    else:
+        reader = Reader(
+            catalog, spec, "uniform", clips, 0, False, False, on_error,
+            on_skip, flow=flow,
+        )  # fmt: skip
+        found = reader.dataset(batch, epochs, catalog.target)
+    return found.apply(
         tf.data.experimental.assert_cardinality(steps(catalog, batch, clips))
     )
+
+
+def _expect_drawing(catalog, sampler, clips, seed, on_error):
+    if not len(catalog):
+        raise ValueError("`catalog` has no videos.")
+    _expect_one_of(("skip", "raise"), "on_error", on_error)
+    _expect_one_of(SAMPLERS, "sampler", sampler)
+    _expect_at_least(1, "clips_per_video", clips)
+    _expect_at_least(0, "seed", seed)
 
 
 def _expect_one_of(choices, name, value):

@@ -314,7 +314,9 @@ def _from_packets(container, stream):
         are shown and decoded; and a list of places of keyframes in them.
     """
     first: Any = None
-    shown, decoded, keys = [], [], []
+    shown: list[int | None] = []
+    decoded: list[int | None] = []
+    keys: list[int] = []
     for packet in _whole(container, stream, _Watch(container)):
         if first is None:
             # The picture's size and turn stand in the frame itself.
@@ -952,13 +954,26 @@ def frame_numbers(
         )
     numbers = np.arange(first, last)
     if fps is not None:
-        # On a grid of the fixed rate: the frame on screen at each time.
         length = times[last - 1] - times[first]
         if length * fps > MAX_FRAMES:
             raise VideoError(path, f"it claims to last {length:.0f} seconds")
-        grid = times[first] + np.arange(int(length * fps + 1e-6) + 1) / fps
-        numbers = np.searchsorted(times, grid + 1e-6, side="right") - 1
+        numbers = first + grid_numbers(times[first:last], fps)
     return numbers, times
+
+
+def grid_numbers(times, fps: float) -> np.ndarray:
+    """The frames on screen at the times of a fixed rate.
+
+    Args:
+        times: Float64 array of shape `(frames,)`, seconds, ascending.
+        fps: Float, frames per second.
+
+    Returns:
+        Int64 array of shape `(numbers,)`.
+    """
+    length = times[-1] - times[0]
+    grid = times[0] + np.arange(int(length * fps + 1e-6) + 1) / fps
+    return np.searchsorted(times, grid + 1e-6, side="right") - 1
 
 
 def read_clips(
