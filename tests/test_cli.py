@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_videofusion import cli
+from keras_videofusion import cli, datasets
 from keras_videofusion.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -376,6 +376,17 @@ def test_a_published_data_set_is_trained_on_by_its_name(
     told = capsys.readouterr().err
     assert "2 of 8 videos are not there" in told
     assert "v_Archery_g04_c01" in told
+
+
+def test_a_data_set_is_found_below_the_folder_one_stands_in(
+    ucf101, monkeypatch
+):
+    monkeypatch.chdir(ucf101.parent)
+
+    catalog = datasets.load("ucf101", ucf101.name)
+
+    assert len(catalog) == 6
+    assert all(Path(catalog.file(video)).is_file() for video in catalog)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def load(root, split: str | None = None, fold: int = 1) -> Catalog:
     return layout.gather(
         root,
         [video for video in videos.values() if video.split is not None],
-        layout.videos_below(root, folder),
+        layout.videos_below(root, prefix),
         sorted(lists),
         split,
     )

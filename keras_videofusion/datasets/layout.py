@@ -196,7 +196,7 @@ def videos_below(
 
     Args:
         root: The data set's folder.
-        folder: Folder to look below, relative to `root` or below it.
+        folder: Folder to look below, relative to `root`.
         key: What a video is known by: a function of its path, relative to
             `folder`.
 

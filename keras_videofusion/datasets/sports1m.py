@@ -84,9 +84,8 @@ def load(
     )
     for name in test:
         train.pop(name, None)
-    folder = layout.find(root, "videos", ".")
-    there = layout.videos_below(root, folder)
-    prefix = layout.prefix(root, folder)
+    prefix = layout.prefix(root, layout.find(root, "videos", "."))
+    there = layout.videos_below(root, prefix)
     held_out = _eighth(train, seed)
 
     def videos():

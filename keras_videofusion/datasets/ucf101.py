@@ -196,7 +196,7 @@ def load(root, split: str | None = None, fold: int = 1) -> Catalog:
                     f"{where}: a video stands in a fold's lists once. "
                     f"Received: {line!r} again"
                 )
-    there = layout.videos_below(root, folder, _key)
+    there = layout.videos_below(root, prefix, _key)
     return layout.gather(
         root, videos.values(), there, classes.values(), split, _key
     )
