@@ -163,6 +163,12 @@ def open_data(arguments):
             f"{data} needs --root, the folder that it lies in; nothing is "
             f"downloaded. Received: DATA={data}"
         )
+    if data == "youtube8m":
+        raise CallError(
+            "youtube8m publishes features, no videos: read them with "
+            "keras_videofusion.datasets.youtube8m.features. "
+            f"Received: DATA={data}"
+        )
     catalog = datasets.load(data, root or "data/moving_shapes", **options)
     if catalog.missing:
         first = ", ".join(catalog.missing[:3])
