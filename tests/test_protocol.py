@@ -13,7 +13,7 @@ import pytest
 from keras_videofusion.data.augmentation import center_crop
 from keras_videofusion.data.augmentation import test_passes as four_passes
 from keras_videofusion.data.catalog import Catalog, Video
-from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.data.clips import ClipSpec, generator_of
 from keras_videofusion.data.flow import from_bytes, open_flow
 from keras_videofusion.data.video import read_clips, timeline, VideoError
 from keras_videofusion.evaluation import protocol
@@ -48,7 +48,7 @@ def plainly(model, catalog, clips, passes, seed):
     """Probabilities of every clip, a pass at a time."""
     rows = []
     for video in catalog:
-        generator = protocol._generator(seed, video.path)
+        generator = generator_of(seed, video.path)
         found, _ = read_clips(
             catalog.file(video), SPEC, "random", clips, generator
         )
@@ -109,7 +109,7 @@ def test_clips_begin_where_they_say(two_per_class):
             SPEC,
             "random",
             4,
-            protocol._generator(0, video.path),
+            generator_of(0, video.path),
         )
         mine = scores.clip_start_seconds[scores.clip_video == place]
         np.testing.assert_array_equal(mine, starts)
@@ -575,7 +575,7 @@ def test_streams_are_scored_as_a_loop_over_clips_and_passes_scores_them(
     )
     expected = []
     for video in two_per_class:
-        generator = protocol._generator(7, video.path)
+        generator = generator_of(7, video.path)
         found, _ = read_clips(
             two_per_class.file(video), spec, "random", 2, generator,
             flow=open_flow(shapes_flow),

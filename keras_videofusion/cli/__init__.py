@@ -19,6 +19,7 @@ from keras_videofusion.cli import (
     fuse,
     models,
     predict,
+    prepare,
     report,
     train,
 )
@@ -34,6 +35,7 @@ VERBS = (
     report,
     check,
     duplicates,
+    prepare,
     flow,
     fuse,
     benchmark,

@@ -21,6 +21,7 @@ def flags(verbs):
         (
             "--model slow_fusion --width 0.25",
             "--pipeline videos/ --model slow_fusion",
+            "--pipeline shards/ --cache pixels",
         ),
     )
     parser.add_argument(
@@ -32,9 +33,15 @@ def flags(verbs):
     parser.add_argument(
         "--pipeline",
         metavar="DATA",
-        help="measure reading these videos too, and name the bottleneck",
+        help="measure reading these videos or shards too, and name the "
+        "bottleneck",
     )
     flow_flag(parser, "needed by such networks with --pipeline")
+    parser.add_argument(
+        "--cache",
+        choices=("memory", "pixels"),
+        help="keep shards in memory, encoded or decoded",
+    )
     parser.add_argument(
         "--task",
         choices=("train", "infer", "both"),
@@ -87,6 +94,7 @@ def benchmark(arguments):
                 arguments.batch,
                 arguments.steps,
                 arguments.flow,
+                arguments.cache,
             )
             rows.append({**pipeline, "name": f"pipeline for {name}"})
             verdicts += [bench.bottleneck(row, pipeline) for row in networks]

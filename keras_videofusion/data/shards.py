@@ -724,7 +724,6 @@ def stored_videos(
     catalog: Catalog,
     spec: ClipSpec,
     clips: int,
-    on_error: str,
 ) -> Iterator[tuple[int, Callable[[np.random.Generator], Any]]]:
     """The videos of shards, one after the other, to be scored.
 
@@ -733,10 +732,9 @@ def stored_videos(
         spec: `ClipSpec`.
         clips: Integer: of the stored clips so many, evenly spread, or all
             that there are; of whole videos so many random ones.
-        on_error: As for `ShardReader`.
 
-    Yields:
-        Pairs of a video's place in the catalog and a function of a
+    Returns:
+        Iterator of a video's place in the catalog and a function of a
         `numpy.random.Generator`, which returns what
         `keras_videofusion.data.video.read_clips` does, or raises
         `VideoError`. Places come in the order of the shards.
@@ -747,6 +745,11 @@ def stored_videos(
     manifest = _manifest(catalog)
     chosen = fitting(manifest, spec)
     place_of = _places(catalog, manifest)
+    return _stored(catalog, manifest, spec, clips, chosen, place_of)
+
+
+def _stored(catalog, manifest, spec, clips, chosen, place_of):
+    """Yields what `stored_videos` promises."""
     index = manifest.index
     seen = np.zeros(len(catalog), bool)
     for number, shard in enumerate(manifest.shards):

@@ -21,6 +21,7 @@ from keras_videofusion.data.clips import (
     generator_of,
 )
 from keras_videofusion.data.flow import Flow, from_bytes, open_flow
+from keras_videofusion.data.manifest import read_manifest
 from keras_videofusion.data.video import read_clips, timeline, VideoError
 from keras_videofusion.evaluation.scores import (
     probabilities,
@@ -31,6 +32,8 @@ from keras_videofusion.evaluation.scores import (
 PASSES = (1, 4)
 # What needs no preparation, and takes milliseconds a field.
 FLOW = "dis"
+# Reads the clips of a video, as `read_clips` returns them.
+_Load = Callable[[np.random.Generator], tuple[Any, np.ndarray]]
 
 
 def score(
@@ -53,7 +56,8 @@ def score(
     and the video's name alone, so more videos change nothing for the others.
 
     Videos are decoded by a few threads ahead of the network; at no time are
-    more than a few videos in memory.
+    more than a few videos in memory. Of a catalog of shards the stored clips
+    are scored, as many of each video as are asked for or stored.
 
     Args:
         model: `keras.Model` from clips to one score per class; of a clip of
@@ -87,40 +91,33 @@ def score(
     """
     _check(clips=clips, passes=passes, batch=batch, seed=seed, error=on_error)
     network = _Network(model, spec, batch)
-    source = _flow(spec, flow, catalog.root)
     names = video_ids(catalog)
-    videos = tuple(catalog)
 
-    def read(place: int) -> _Read:
-        video = videos[place]
-        return _read(
-            catalog.file(video),
-            spec,
-            "random",
-            clips,
-            passes,
-            generator_of(seed, names[place]),
-            video.start,
-            video.end,
-            source,
-        )
+    def read(job: tuple[int, _Load]) -> tuple[int, Any]:
+        place, load = job
+        generator = generator_of(seed, names[place])
+        try:
+            found, times = load(generator)
+        except VideoError as error:
+            return place, error
+        return place, _Read(found, times, spec.size, passes, generator)
 
     kept: list[int] = []
     starts: list[np.ndarray] = []
     skipped: list[dict[str, str]] = []
     logits, shares = [], []
+    jobs = _jobs(catalog, spec, clips, flow)
 
     def readable() -> Iterator[Any]:
-        for place, found in enumerate(_ahead(read, range(len(videos)))):
-            if progress and place:
-                progress(place)
-            try:
-                ready = found.result()
-            except VideoError as error:
+        for done, found in enumerate(_ahead(read, jobs)):
+            if progress and done:
+                progress(done)
+            place, ready = found.result()
+            if isinstance(ready, VideoError):
                 if on_error == "raise":
-                    raise
+                    raise ready
                 skipped.append(
-                    {"path": videos[place].path, "error": error.reason}
+                    {"path": catalog[place].path, "error": ready.reason}
                 )
                 continue
             kept.append(place)
@@ -137,17 +134,21 @@ def score(
         logits.append(clip_logits)
         shares.append(clip_shares)
     if progress:
-        progress(len(videos))
+        progress(len(catalog))
     classes = len(catalog.classes)
+    counts = [len(times) for times in starts]
+    # Shards give videos in an order of their own.
+    order = np.argsort(kept, kind="stable").tolist()
+    clip_order = _of_parts(order, counts)
     return (
         Scores(
-            tuple(names[place] for place in kept),
+            tuple(names[kept[row]] for row in order),
             catalog.classes,
-            catalog.truth_of(kept),
-            np.repeat(np.arange(len(kept)), [len(times) for times in starts]),
-            np.concatenate([np.zeros(0), *starts]),
-            np.array(logits, np.float32).reshape(-1, classes),
-            np.array(shares, np.float32).reshape(-1, classes),
+            catalog.truth_of([kept[row] for row in order]),
+            np.repeat(np.arange(len(kept)), [counts[row] for row in order]),
+            np.concatenate([np.zeros(0), *(starts[row] for row in order)]),
+            np.array(logits, np.float32).reshape(-1, classes)[clip_order],
+            np.array(shares, np.float32).reshape(-1, classes)[clip_order],
             {
                 "clips": clips,
                 "passes": passes,
@@ -159,6 +160,42 @@ def score(
         ),
         skipped,
     )
+
+
+def _jobs(catalog, spec, clips, flow) -> Iterator[tuple[int, _Load]]:
+    """Places of videos and how their clips are read, files' or shards'."""
+    if read_manifest(catalog.root) is not None:
+        # TensorFlow is not loaded before its records are read.
+        from keras_videofusion.data.shards import stored_videos
+
+        return stored_videos(catalog, spec, clips)
+    source = _flow(spec, flow, catalog.root)
+
+    def job(place):
+        video = catalog[place]
+
+        def load(generator):
+            return read_clips(
+                catalog.file(video),
+                spec,
+                "random",
+                clips,
+                generator,
+                video.start,
+                video.end,
+                flow=source,
+            )
+
+        return place, load
+
+    return map(job, range(len(catalog)))
+
+
+def _of_parts(order, counts) -> np.ndarray:
+    """Numbers of the elements of parts that are put in another order."""
+    begins = np.cumsum([0, *counts])
+    some = [np.arange(begins[row], begins[row + 1]) for row in order]
+    return np.concatenate([np.zeros(0, np.int64), *some])
 
 
 def predict(
@@ -420,23 +457,6 @@ def _flow(spec, flow, root=None) -> Flow | None:
     return open_flow(flow or FLOW, root) if "flow" in spec.streams else None
 
 
-def _read(
-    path,
-    spec,
-    sampler,
-    clips,
-    passes,
-    generator,
-    start=None,
-    end=None,
-    flow=None,
-) -> _Read:
-    found, starts = read_clips(
-        path, spec, sampler, clips, generator, start, end, flow=flow
-    )
-    return _Read(found, starts, spec.size, passes, generator)
-
-
 def _ahead(work: Callable, places: Iterable) -> Iterator[Future]:
     """Yields futures of `work` on every place, a few of them in advance."""
     workers = min(4, os.cpu_count() or 1)
@@ -476,17 +496,11 @@ def _window_scores(network, path, spec, windows, clips, passes, seed, flow):
 
     def read(place):
         start, end = windows[place]
-        return _read(
-            path,
-            spec,
-            "uniform",
-            clips,
-            passes,
-            generator_of(seed, f"{place}"),
-            start,
-            end,
-            flow,
+        generator = generator_of(seed, f"{place}")
+        found, starts = read_clips(
+            path, spec, "uniform", clips, generator, start, end, flow=flow
         )
+        return _Read(found, starts, spec.size, passes, generator)
 
     def stream():
         for found in _ahead(read, range(len(windows))):

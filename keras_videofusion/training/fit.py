@@ -14,7 +14,9 @@ from keras_videofusion.applications import clip_spec, get_model, MODELS
 from keras_videofusion.applications.assembly import SHARED
 from keras_videofusion.data.catalog import Catalog
 from keras_videofusion.data.flow import open_flow
+from keras_videofusion.data.manifest import read_manifest
 from keras_videofusion.data.pipeline import (
+    samples,
     steps,
     training_clips,
     validation_clips,
@@ -106,7 +108,8 @@ def train(
             return run
     spec = clip_of(recipe)
     source = None
-    if "flow" in spec.streams:
+    shards = read_manifest(catalog.root)
+    if "flow" in spec.streams and shards is None:
         before = run if resume and run.exists else None
         source = _open_flow(flow, before, catalog.root)
     flow = source and source.place
@@ -131,14 +134,16 @@ def train(
         "clip": spec.to_json(),
         "data": str(catalog.root),
         "flow": flow,
-        "flow_method": source and source.method,
+        "flow_method": (
+            shards.recipe["flow"] if shards else source and source.method
+        ),
     }
     if not (resume and run.exists):
         run.create(settings, catalog, overwrite)
     elif state:
         _restore(model, run, state)
 
-    per_epoch = len(learned) * recipe.clips_per_video
+    per_epoch = samples(learned, recipe.clips_per_video)
     skipped = {}
 
     def skip(path, error):
