@@ -487,7 +487,8 @@ def slow_keys(views):
     return found
 
 
-def test_the_index_proposes_what_trying_all_pairs_does():
+def test_the_index_proposes_what_trying_all_pairs_does(monkeypatch):
+    monkeypatch.setattr(room, "FEWEST_KEYS", 1)
     generator = np.random.default_rng(3)
     kinds = generator.normal(0, 1, (90, 63))
     views = [
@@ -536,6 +537,34 @@ def test_long_videos_keep_some_keys_and_the_same_as_their_parts():
         assert index.pairs().tolist() == [[0, 1]]
 
     assert room.KEYS < size <= 2 * room.KEYS
+
+
+def test_of_many_like_videos_those_with_most_keys_are_compared(monkeypatch):
+    monkeypatch.setattr(room, "PARTNERS", 3)
+    generator = np.random.default_rng(0)
+    frames = generator.normal(0, 1, (40, 63)).astype(np.float32)
+    chosen = [generator.permutation(40)[: 4 + 2 * n] for n in range(12)]
+    common = {
+        (one, other): len({*chosen[one]} & {*chosen[other]})
+        for one, other in itertools.combinations(range(12), 2)
+    }
+
+    with Index(12) as index:
+        for video, numbers in enumerate(chosen):
+            index.insert(0, video, frames[numbers])
+        proposed = set(map(tuple, index.pairs().tolist()))
+
+    expected = set()
+    for video in range(12):
+        own = [pair for pair in common if video in pair and common[pair]]
+        least = sorted(map(common.__getitem__, own))[-3:][0]
+        # Of equals any may be taken.
+        surely = {pair for pair in own if common[pair] > least}
+        assert surely <= proposed
+        expected |= {pair for pair in own if common[pair] >= least}
+    assert proposed <= expected
+    shared_any = sum(count > 0 for count in common.values())
+    assert index.left_out == shared_any - len(proposed) > 0
 
 
 def test_a_key_of_many_videos_does_not_join_them_all():
@@ -640,7 +669,7 @@ def pair(one, other, **more):
 
 
 def result(*pairs):
-    return Duplicates(9, 99, pairs, 9, 0, ())
+    return Duplicates(9, 99, pairs, 9, 0, 0, ())
 
 
 def catalog(*rows):

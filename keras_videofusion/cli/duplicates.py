@@ -114,10 +114,11 @@ def duplicates(arguments):
         f"{found.videos} videos, {len(found.skipped)} skipped; pairs of "
         f"copies: {len(found.pairs)}, across splits: {splits}"
     )
-    if found.crowded:
+    if found.crowded or found.left_out:
         print(
-            f"{found.crowded} patterns are in more than 64 videos each; of "
-            "these only the most alike were compared"
+            f"{found.crowded} patterns are in more than 64 videos each, and "
+            f"{found.left_out} pairs of videos are less alike than those with "
+            "64 others: not all of these were compared"
         )
     if arguments.csv:
         print(

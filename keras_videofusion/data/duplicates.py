@@ -58,6 +58,10 @@ KEYS = 512
 # of those whose bits are nearest.
 CROWD = 64
 NEAREST = 2
+# Videos with fewer keys in common are not compared; of the others every video
+# is compared with so many, those with most keys in common.
+FEWEST_KEYS = 3
+PARTNERS = 64
 
 # Frames on either side of one that its likeness is taken over.
 REACH = 8
@@ -65,6 +69,8 @@ REACH = 8
 STILL = 0.02
 # From here on a frame counts as one of the other's.
 ALIKE = 0.9
+# What a cropped frame must have before the crop is known; copies have 0.7.
+LIKELY = 0.6
 # Fewer frames could be chance.
 FEWEST = 3
 
@@ -119,7 +125,9 @@ class Duplicates:
         pairs: Tuple of `Pair`, in the order of the data.
         compared: Integer, pairs that the index proposed.
         crowded: Integer, keys that more than 64 videos share: of these not
-            all pairs were compared.
+            all pairs were looked at.
+        left_out: Integer, pairs that were not compared since either video has
+            more in common with 64 others.
         skipped: Tuple of dicts `{path, error}`: videos that do not decode.
     """
 
@@ -128,6 +136,7 @@ class Duplicates:
     pairs: tuple[Pair, ...]
     compared: int
     crowded: int
+    left_out: int
     skipped: tuple[dict[str, str], ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -232,6 +241,7 @@ def duplicates(
         tuple(pairs),
         len(candidates),
         index.crowded,
+        index.left_out,
         tuple(skipped),
     )
 
@@ -393,11 +403,13 @@ class Index:
 
     Attributes:
         crowded: Integer, keys that more than `CROWD` videos share.
+        left_out: Integer, pairs that share keys and are not proposed, since
+            both videos share more with `PARTNERS` others.
     """
 
     def __init__(self, videos, mirrored=False):
         self.mirrored = mirrored
-        self.crowded = 0
+        self.crowded = self.left_out = 0
         self.keys = KEYS * (1 + mirrored)
         self.parts = 1 + videos * self.keys // _AT_ONCE
         self._stack = ExitStack()
@@ -453,23 +465,42 @@ class Index:
             self.files[table][number].write(chosen.tobytes())
 
     def pairs(self) -> np.ndarray:
-        """The pairs of videos that share a key.
+        """The pairs of videos that share keys.
 
         Returns:
             Int64 array of shape `(pairs, 2)`, sorted, the smaller video
             first.
         """
-        found: list[np.ndarray] = [np.empty(0, np.uint64)]
+        found = [(np.empty(0, np.uint64), np.empty(0, np.int64))]
         for file in (file for files in self.files for file in files):
             file.seek(0)
             entries = np.frombuffer(file.read(), _ENTRY)
             if len(entries):
-                found += self._met(entries)
-        packed = np.unique(np.concatenate(found))
-        return np.stack([packed >> 32, packed & 0xFFFFFFFF], 1).astype(np.int64)
+                found.append(self._met(entries))
+            # Seldom enough that it costs little, often enough for memory.
+            if sum(len(pairs) for pairs, _ in found[1:]) > len(found[0][0]):
+                found = [_summed(found)]
+        pairs, counts = _summed(found)
+        common = counts >= FEWEST_KEYS
+        pairs, counts = pairs[common], counts[common]
+        pairs = np.stack([pairs >> 32, pairs & 0xFFFFFFFF], 1).astype(np.int64)
+        # Each pair twice, by either video, those with most keys in front.
+        video, count = pairs.T.ravel(), np.tile(counts, 2)
+        order = np.lexsort((-count, video))
+        begins = np.searchsorted(video[order], video[order])
+        first = order[np.arange(len(order)) - begins < PARTNERS]
+        kept = np.zeros(len(pairs), bool)
+        kept[first % max(len(pairs), 1)] = True
+        self.left_out = int((~kept).sum())
+        return pairs[kept]
 
     def _met(self, entries):
-        """Pairs of one file, packed as `smaller << 32 | larger`."""
+        """Pairs of one file.
+
+        Returns:
+            Uint64 array of shape `(pairs,)`, `smaller << 32 | larger`; int64
+            array, the keys that each pair shares.
+        """
         entries = entries[np.argsort(entries["key"], kind="stable")]
         fresh = entries["key"][1:] != entries["key"][:-1]
         begins = np.flatnonzero(np.concatenate([[True], fresh]))
@@ -480,7 +511,7 @@ class Index:
         many = entries[size > CROWD]
         # Copies have nearly the same bits, so that they stand side by side.
         many = many[np.lexsort((many["bits"], many["key"]))]
-        found = []
+        found = [np.empty(0, np.uint64)]
         for group, reach in ((few, CROWD), (many, NEAREST + 1)):
             for step in range(1, reach):
                 one, other = group[:-step], group[step:]
@@ -492,8 +523,17 @@ class Index:
                 videos = np.stack([one["video"], other["video"]])
                 videos = np.sort(videos[:, differing <= DISTANCE], 0)
                 videos = videos.astype(np.uint64)
-                found.append(np.unique(videos[0] << np.uint64(32) | videos[1]))
-        return found
+                found.append(videos[0] << np.uint64(32) | videos[1])
+        return np.unique(np.concatenate(found), return_counts=True)
+
+
+def _summed(found):
+    """Sets of pairs with the keys that each shares, made one."""
+    pairs, counts = map(np.concatenate, zip(*found, strict=True))
+    both, places = np.unique(pairs, return_inverse=True)
+    total = np.zeros(len(both), np.int64)
+    np.add.at(total, places, counts)
+    return both, total
 
 
 def _ones(bits):
@@ -612,13 +652,16 @@ def compare(
     if not proposed:
         return None
     _, _, offset, turned = max(proposed)
+    alike = _likeness(one, other, offset, (WHOLE, WHOLE), turned)
+    rate = min(one.rate, other.rate)
+    if (alike >= LIKELY).sum() < threshold * least * rate:
+        return None
     windows = max(
         [(WHOLE, crop) for crop in CROPS] + [(crop, WHOLE) for crop in CROPS],
         key=lambda windows: _fit(one, other, offset, windows, turned),
     )
     _, _, offset, _ = _moved(one, other, offset, windows, turned)
     alike = _likeness(one, other, offset, windows, turned)
-    rate = min(one.rate, other.rate)
     common = int((alike >= ALIKE).sum())
     share = min(1.0, common / rate / least)
     if common < FEWEST or share < threshold:
@@ -651,8 +694,8 @@ def _offsets(one, other, mirrored, least):
     found = []
     for _ in range(3):
         place = int(common.argmax())
-        # A crop that is not yet fitted correlates by half and more.
-        if common[place] < 0.4 * least * rate:
+        # A crop that is not yet fitted correlates by 0.7 and more.
+        if common[place] < 0.5 * least * rate:
             break
         found.append((place - len(b)) / rate)
         common[max(0, place - 2) : place + 3] = -np.inf
@@ -674,7 +717,7 @@ def _moved(one, other, offset, windows, mirrored):
             offset + move * step,
             mirrored,
         )
-        for move in range(-4, 5)
+        for move in range(-2, 3)
     )
 
 
