@@ -9,8 +9,10 @@ import hostile
 import numbered
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies
 
 from keras_videofusion.data import video as module
+from keras_videofusion.data.catalog import Catalog, open_catalog, Video
 from keras_videofusion.data.check import check
 from keras_videofusion.data.clips import ClipSpec
 from keras_videofusion.data.video import (
@@ -86,6 +88,17 @@ def test_mutated_files_are_clips_or_named_skips(mutants):
     assert not any("\n" in told for told in found)
     assert 20 < found.count("clips") < FILES - 20
     assert most_memory() - begin < 500
+
+
+def test_an_index_that_lies_is_no_worse_than_packets(mutants, monkeypatch):
+    monkeypatch.setattr(module, "_LONG", 1)
+    monkeypatch.setattr(module, "_remembered", module._Remembered(0))
+    names = [n for n in os.listdir(mutants) if n.endswith((".mp4", ".mov"))]
+
+    found = [outcome(mutants / name) for name in names]
+
+    assert len(found) > 20
+    assert 0 < found.count("clips") < len(found)
 
 
 def test_mutated_files_are_rows_and_no_worker_is_lost(mutants):
@@ -270,3 +283,115 @@ def test_long_videos_do_not_crowd_the_memory(tmp_path):
 
     assert asked == [*paths, paths[0]]
     assert len(kept.kept) == 1
+
+
+# Tables.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na,run\nb,run\na,run\n", "line 4 says the same as line 2"),
+        ("path,label\na,run;hop\n\n a , run ; hop ;\n", "line 4 says the same"),
+        (
+            "path,label,start,end\na,run,0,1\na,run,1,2\na,run,0.0,1.0\n",
+            "line 4 says the same as line 2. Received: a$",
+        ),
+        ("path,label,split\na,run,train\na,hop,test\n", "a file must not "
+         "straddle a split. Received: path='a' in 'train' and 'test'$"),
+        ("path,label\n\"a\nb\",run\nc\n", "line 4 must have as many fields"),
+        ('path,label\n"a,run\n', "line 2 must have as many fields"),
+        ("path,label\na,run,\n", "line 2 must have as many fields"),
+        ("label\nrun\n", "must begin with .*path,label.* Received: label$"),
+        ("path,label,start\na,run,NaN\n", "line 2: `start` must be seconds"),
+        ("path,label,end\na,run,1e999\n", "line 2: `end` must be seconds"),
+        ("path,label,end\na,run,-0.5\n", "line 2: `end` must be seconds"),
+    ],
+)  # fmt: skip
+def test_hostile_tables_are_one_line_with_the_rows_number(
+    text, message, tmp_path
+):
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=message) as caught:
+        open_catalog(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_table_in_utf_16_says_so(encoding, tmp_path):
+    (tmp_path / "rows.csv").write_text("\ufeffpath,label\na,b\n", encoding)
+
+    with pytest.raises(ValueError, match="is written in UTF-16: save it as"):
+        open_catalog(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_in_any_way(end, tmp_path):
+    rows = "path,label,group", "a.mp4,run;hop,g", '"b,c.mp4","hop",', ""
+    (tmp_path / "rows.csv").write_bytes(end.join(rows).encode("utf-8-sig"))
+
+    assert list(open_catalog(tmp_path / "rows.csv")) == [
+        Video("a.mp4", ("run", "hop"), "g"),
+        Video("b,c.mp4", ("hop",)),
+    ]
+
+
+def test_absolute_and_climbing_paths_are_the_users_own(tmp_path, clips):
+    (tmp_path / "lists").mkdir()
+    data = clips[0][1]
+    for name in ("beside.mp4", "lists/here.mp4", "far.mp4"):
+        (tmp_path / name).write_bytes(data)
+    rows = tmp_path / "lists" / "rows.csv"
+    names = ["../beside.mp4", "here.mp4", f"{tmp_path}/far.mp4"]
+    rows.write_text("path,label\n" + "".join(f"{n},x\n" for n in names))
+
+    catalog = open_catalog(rows)
+
+    assert [video.path for video in catalog] == names
+    assert all(outcome(catalog.file(video)) == "clips" for video in catalog)
+
+
+# Surrogates stand for bytes that are no text; others no name can hold.
+LETTERS = strategies.characters(
+    exclude_categories=["Cs"], exclude_characters="\0"
+)
+ODD = (" a", "a ", "\ta", '"', '""', "a\nb", "\r", "a,b", "'", "\u2028", "-",
+       "é\udcff")  # fmt: skip
+NAMES = strategies.text(
+    LETTERS, min_size=1, max_size=20
+) | strategies.sampled_from(ODD)
+LABELS = NAMES.map(lambda name: name.replace(";", ":"))
+SECONDS = strategies.none() | strategies.floats(0, 1e6)
+
+
+@given(
+    strategies.lists(
+        strategies.tuples(NAMES, LABELS, NAMES, SECONDS),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda row: row[0],
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_any_names_come_back_as_they_went(tmp_path_factory, rows):
+    videos = tuple(
+        Video(path, (label,), group, start=start)
+        for path, label, group, start in rows
+    )
+    classes = tuple(sorted({label for _, label, _, _ in rows}))
+    folder = tmp_path_factory.getbasetemp()
+    catalog = Catalog(videos, classes, str(folder))
+
+    catalog.save(folder / "any.csv")
+
+    assert open_catalog(folder / "any.csv") == catalog
+
+
+def test_a_label_that_would_become_two_is_not_saved(tmp_path):
+    catalog = Catalog((Video("a", ("x;y",)),), ("x;y",), str(tmp_path))
+
+    with pytest.raises(ValueError, match=r"must not hold \";\".*'x;y'"):
+        catalog.save(tmp_path / "rows.csv")

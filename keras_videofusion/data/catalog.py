@@ -1,5 +1,6 @@
 """Which videos there are, what they show, and which of them may be learned."""
 
+import codecs
 import csv
 import io
 import itertools
@@ -26,7 +27,8 @@ class Video:
     """A row of a catalog: a file, or a segment of one.
 
     Args:
-        path: String, relative to the catalog's root or absolute.
+        path: String, relative to the catalog's root or absolute; a relative
+            one may climb out of the root (`../far/1.mp4`).
         labels: Tuple of class names; more than one if it shows several.
         group: Name of the recording that it was cut from; it never straddles
             a split. None: it is a recording of its own.
@@ -321,7 +323,17 @@ class Catalog:
         write_text(path, self.to_csv())
 
     def to_csv(self) -> str:
-        """The catalog as CSV; columns that no row uses are left out."""
+        """The catalog as CSV; columns that no row uses are left out.
+
+        Raises:
+            ValueError: If a label holds ";", which joins several.
+        """
+        for name in self.classes:
+            if ";" in name:
+                raise ValueError(
+                    'a label must not hold ";", which joins several in CSV '
+                    f"files. Received: label={name!r}"
+                )
         rows = [
             {
                 "path": video.path,
@@ -339,9 +351,20 @@ class Catalog:
             for name in COLUMNS
             if name in COLUMNS[:2] or any(row[name] is not None for row in rows)
         ]
-        text = io.StringIO()
+        exact = any(
+            "\r" in value or value != value.strip()
+            for row in rows
+            for value in row.values()
+            if isinstance(value, str)
+        )
+        text = io.StringIO(newline="")
         writer = csv.DictWriter(
-            text, used, extrasaction="ignore", lineterminator="\n"
+            text,
+            used,
+            extrasaction="ignore",
+            lineterminator="\n",
+            # Of quoted columns the fields are taken as they stand.
+            quoting=csv.QUOTE_ALL if exact else csv.QUOTE_MINIMAL,
         )
         writer.writeheader()
         writer.writerows(rows)
@@ -439,9 +462,15 @@ def open_catalog(
     """The catalog of a folder or of a CSV file.
 
     A folder holds a folder of videos per class, unless a `labels.csv` in it
-    says otherwise. Hidden names are passed over. A CSV file has the columns
-    `path,label[,group][,family][,split][,start][,end]`; its paths are
-    relative to its folder, several labels are joined by ";".
+    says otherwise. Hidden names are passed over.
+
+    A CSV file in UTF-8 has the columns
+    `path,label[,group][,family][,split][,start][,end]`; several labels are
+    joined by ";". Its paths are absolute or relative to its folder, which
+    they may leave (`../far/1.mp4`): it is the user's own. Spaces around a
+    field do not count, unless all names of columns stand in quotes. A row
+    that says the same as an earlier one is refused: a video would count
+    twice.
 
     A folder of shards is known by its manifest; its rows are those that the
     shards were made of.
@@ -530,13 +559,14 @@ def _from_csv(path):
         text = read_text(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if text.startswith(_UTF16):
+        raise ValueError(f"{path} is written in UTF-16: save it as UTF-8.")
     if "\0" in text:
         raise ValueError(f"{path} is not a CSV file: it holds zero bytes.")
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), skipinitialspace=True
-    )
+    exact = bool(re.match(r'"\w+"(,"\w+")*\r?\n', text))
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     try:
-        header = [name.strip() for name in reader.fieldnames or ()]
+        header = [name.strip() for name in next(reader, ())]
     except csv.Error as error:
         raise ValueError(f"{path} is not a CSV file: {error}") from error
     unknown = [name for name in header if name not in COLUMNS]
@@ -550,44 +580,55 @@ def _from_csv(path):
         raise ValueError(
             f"{path} names a column twice. Received: {','.join(header)}"
         )
-    reader.fieldnames = header
+    lines: dict[Video, int] = {}
     try:
-        videos = [
-            _video(row, f"{path}, line {reader.line_num}") for row in reader
-        ]
+        for fields in filter(None, reader):
+            where = f"{path}, line {reader.line_num}"
+            if len(fields) != len(header):
+                raise ValueError(
+                    f"{where} must have as many fields as the first line. "
+                    f"Received: {fields}"
+                )
+            if not exact:
+                fields = [field.strip() for field in fields]
+            row = dict(zip(header, fields, strict=True))
+            video = _video(row, where, exact)
+            if lines.setdefault(video, reader.line_num) != reader.line_num:
+                raise ValueError(
+                    f"{where} says the same as line {lines[video]}. "
+                    f"Received: {video.path}"
+                )
     except csv.Error as error:
         raise ValueError(
             f"{path}, line {reader.line_num} is not CSV: {error}"
         ) from error
-    if not videos:
+    if not lines:
         raise ValueError(f"{path} has no rows.")
-    return videos
+    return list(lines)
 
 
-def _video(row, where):
+# Its marks of the order of bytes, as they come out of `read_text`.
+_UTF16 = tuple(
+    mark.decode("utf-8", "surrogateescape")
+    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+)
+
+
+def _video(row, where, exact):
     """The video of one row of CSV."""
-    if None in row or None in row.values():
-        raise ValueError(
-            f"{where} must have as many fields as the first line. "
-            f"Received: {[v for v in row.values() if v is not None]}"
-        )
-    row = {name: value.strip() or None for name, value in row.items()}
-    if row["path"] is None:
+    if not row["path"]:
         raise ValueError(f"{where} has no path.")
-    labels = tuple(
-        dict.fromkeys(
-            part.strip()
-            for part in (row["label"] or "").split(";")
-            if part.strip()
-        )
-    )
+    labels = row["label"].split(";")
+    if not exact:
+        labels = [label.strip() for label in labels]
+    labels = tuple(dict.fromkeys(filter(None, labels)))
     if not labels:
         raise ValueError(f"{where} has no label. Received: {row['path']}")
     seconds: dict[str, float | None] = {}
     for name in ("start", "end"):
         text = row.get(name)
         try:
-            value = None if text is None else float(text)
+            value = float(text) if text else None
         except ValueError:
             value = math.nan
         if value is not None and not 0 <= value < math.inf:
@@ -605,9 +646,9 @@ def _video(row, where):
     return Video(
         row["path"],
         labels,
-        row.get("group"),
-        row.get("family"),
-        row.get("split"),
+        row.get("group") or None,
+        row.get("family") or None,
+        row.get("split") or None,
         start,
         end,
     )
@@ -643,14 +684,16 @@ def grouped(video: Video, pattern: str) -> Video:
 
 
 def _refuse_straddling(videos, place):
-    """A group whose rows carry different splits would leak."""
-    splits: dict[str, str | None] = {}
+    """A group whose rows carry different splits would leak.
+
+    Without a group a file is one of its own, whatever segments it has.
+    """
+    splits: dict[tuple[str, str], str | None] = {}
     for video in videos:
-        if video.group is None:
-            continue
-        if splits.setdefault(video.group, video.split) != video.split:
+        group = ("group", video.group) if video.group else ("path", video.path)
+        if splits.setdefault(group, video.split) != video.split:
             raise ValueError(
-                f"{place}: a group must not straddle a split. Received: "
-                f"group={video.group!r} in {splits[video.group]!r} and "
-                f"{video.split!r}"
+                f"{place}: a {'group' if video.group else 'file'} must not "
+                f"straddle a split. Received: {group[0]}={group[1]!r} in "
+                f"{splits[group]!r} and {video.split!r}"
             )

@@ -246,10 +246,11 @@ def gather(
         key: The function of a path that `there` is keyed by.
 
     Returns:
-        `Catalog`: rows whose videos are there, in the list's order, and
-        among `missing` the paths of the others, each once.
+        `Catalog`: rows whose videos are there, in the list's order and each
+        once (annotators note some segments twice); among `missing` the paths
+        of the others, each once.
     """
-    rows = []
+    rows: dict[Video, None] = {}
     missing: dict[str, None] = {}  # in order, each once
     for video in videos:
         if split is not None and video.split != split:
@@ -258,9 +259,9 @@ def gather(
         if found is None:
             missing[video.path] = None
         elif found == video.path:
-            rows.append(video)
+            rows[video] = None
         else:
-            rows.append(replace(video, path=found))
+            rows[replace(video, path=found)] = None
     return Catalog(
         tuple(rows), tuple(classes), os.fspath(root), missing=tuple(missing)
     )
