@@ -27,7 +27,7 @@ WITHIN_FLOOR = {("data", "layers")}
 # training's affair. Releases import it where they read a checkpoint of its.
 TENSORFLOW = {
     "applications/releases.py",
-    "data/files.py",
+    "data/addresses.py",
     "data/pipeline.py",
     "data/prepare.py",
     "data/shards.py",

@@ -1,8 +1,8 @@
 """Files that stand whole under their name or not at all, wherever they lie.
 
 A place is a path of this machine or an address such as `s3://bucket/run`.
-What lies at an address goes through TensorFlow's file systems, which are not
-loaded before they are needed.
+What lies at an address is fetched or sent whole; what breaks on the way is
+tried again (`keras_videofusion.data.addresses`).
 """
 
 import json
@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, IO
+
+from keras_videofusion.data import addresses
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -50,19 +52,33 @@ def exists(place: str | os.PathLike) -> bool:
         place: Path or address.
     """
     if is_remote(place):
-        return bool(_file_system(place).exists(os.fspath(place)))
+        return _store(place).exists(os.fspath(place))
     return os.path.exists(place)
 
 
 def is_folder(place: str | os.PathLike) -> bool:
-    """Whether there is a folder.
+    """Whether there is a folder; of a web server nobody can tell.
 
     Args:
         place: Path or address.
     """
     if is_remote(place):
-        return bool(_file_system(place).isdir(os.fspath(place)))
+        return _store(place).is_folder(os.fspath(place))
     return os.path.isdir(place)
+
+
+def size(place: str | os.PathLike) -> int:
+    """Bytes of a file.
+
+    Args:
+        place: Path or address.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if is_remote(place):
+        return _store(place).size(os.fspath(place))
+    return os.path.getsize(place)
 
 
 def names(folder: str | os.PathLike) -> list[str]:
@@ -72,8 +88,7 @@ def names(folder: str | os.PathLike) -> list[str]:
         folder: Path or address.
     """
     if is_remote(folder):
-        found = _file_system(folder).listdir(os.fspath(folder))
-        return sorted(name.rstrip("/") for name in found)
+        return _store(folder).names(os.fspath(folder))
     return sorted(os.listdir(folder))
 
 
@@ -84,7 +99,7 @@ def make_folder(place: str | os.PathLike) -> None:
         place: Path or address.
     """
     if is_remote(place):
-        _file_system(place).makedirs(os.fspath(place))
+        _store(place).make_folder(os.fspath(place))
     else:
         os.makedirs(place, exist_ok=True)
 
@@ -96,11 +111,7 @@ def remove(place: str | os.PathLike) -> None:
         place: Path or address.
     """
     if is_remote(place):
-        files = _file_system(place)
-        if files.isdir(os.fspath(place)):
-            files.rmtree(os.fspath(place))
-        elif files.exists(os.fspath(place)):
-            files.remove(os.fspath(place))
+        _store(place).remove(os.fspath(place))
     elif os.path.isdir(place) and not os.path.islink(place):
         shutil.rmtree(place)
     else:
@@ -116,9 +127,9 @@ def opened(place: str | os.PathLike) -> IO[bytes]:
     Returns:
         File object; the caller closes it.
     """
-    if is_remote(place):
-        return _file_system(place).GFile(os.fspath(place), "rb")
-    return open(place, "rb")
+    # The name of a copy goes at once; its bytes stay until it is closed.
+    with fetched(place) as path:
+        return open(path, "rb")
 
 
 def read_text(place: str | os.PathLike) -> str:
@@ -152,10 +163,12 @@ def written(place: str | os.PathLike) -> Iterator[Path]:
             that is yielded ends alike, since Keras chooses formats by it.
     """
     if is_remote(place):
+        store = _store(place)
+        store.check_writable(os.fspath(place))
         with tempfile.TemporaryDirectory() as folder:
             draft = Path(folder, posixpath.basename(os.fspath(place)))
             yield draft
-            _file_system(place).copy(str(draft), os.fspath(place), True)
+            store.put(draft, os.fspath(place))
         return
     path = Path(place)
     draft = path.with_name(f".draft-{os.getpid()}-{path.name}")
@@ -178,8 +191,25 @@ def fetched(place: str | os.PathLike) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, posixpath.basename(os.fspath(place)))
-        _file_system(place).copy(os.fspath(place), str(copy), True)
+        _store(place).fetch(os.fspath(place), copy)
         yield copy
+
+
+def kept(place: str | os.PathLike) -> str:
+    """A file of this machine with the contents of a place, to read again.
+
+    Copies of what lies at addresses stay until the process ends or the room
+    for them is taken: 16 GB, or what the variable `KVF_COPIES_GB` says.
+
+    Args:
+        place: Path or address.
+
+    Returns:
+        Path; open it soon.
+    """
+    if not is_remote(place):
+        return os.fspath(place)
+    return addresses.COPIES.of(os.fspath(place))
 
 
 def write_text(place: str | os.PathLike, text: str) -> None:
@@ -203,8 +233,5 @@ def write_json(place: str | os.PathLike, value: Any) -> None:
     write_text(place, json.dumps(value, indent=2) + "\n")
 
 
-def _file_system(place: str | os.PathLike) -> Any:
-    """TensorFlow's file systems, which open the addresses of a scheme."""
-    import tensorflow
-
-    return tensorflow.io.gfile
+def _store(place: str | os.PathLike) -> Any:
+    return addresses.store(os.fspath(place))
