@@ -65,7 +65,7 @@ def test_files_are_written_listed_read_and_removed(folder):
     assert not files.is_folder(place)
     assert files.is_folder(folder)
     assert files.read_text(place) == "two, ü \udcff\n"
-    assert files.size(place) == len(b"two, \xc3\xbc \xff\n")
+    assert files.bytes_of(place) == len(b"two, \xc3\xbc \xff\n")
     files.write_json(files.join(folder, "b.json"), {"x": [1, None]})
     assert files.read_json(files.join(folder, "b.json")) == {"x": [1, None]}
     assert files.names(folder) == ["a.txt", "b.json"]
@@ -78,7 +78,7 @@ def test_files_are_written_listed_read_and_removed(folder):
 
 def test_what_is_not_there_is_one_clear_line(folder):
     place = files.join(folder, "none")
-    for ask in (files.read_text, files.size, files.names, files.opened):
+    for ask in (files.read_text, files.bytes_of, files.names, files.opened):
         with pytest.raises(FileNotFoundError, match="none") as caught:
             ask(place)
         assert "\n" not in str(caught.value)
@@ -164,7 +164,7 @@ def test_files_of_a_web_server_are_read(web):
     place = web.address + "/a b.json"
     assert files.exists(place)
     assert files.read_json(place) == {"x": "ü"}
-    assert files.size(place) == 11
+    assert files.bytes_of(place) == 11
     assert not files.exists(web.address + "/none")
     assert not files.is_folder(web.address)
     with pytest.raises(FileNotFoundError, match="answers 404"):

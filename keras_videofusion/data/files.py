@@ -30,6 +30,18 @@ def is_remote(place: str | os.PathLike) -> bool:
     return bool(ADDRESS.match(os.fspath(place)))
 
 
+def streams(place: str | os.PathLike) -> bool:
+    """Whether TensorFlow's own operations read a file where it lies.
+
+    They do on this machine and at `gs://`, where they mend connections that
+    break. Elsewhere a stream that breaks would end early: `kept` copies.
+
+    Args:
+        place: Path or address.
+    """
+    return not is_remote(place) or os.fspath(place).lower().startswith("gs:")
+
+
 def join(place: str | os.PathLike, *names: str) -> str:
     """The place of a name below another.
 
@@ -67,7 +79,7 @@ def is_folder(place: str | os.PathLike) -> bool:
     return os.path.isdir(place)
 
 
-def size(place: str | os.PathLike) -> int:
+def bytes_of(place: str | os.PathLike) -> int:
     """Bytes of a file.
 
     Args:

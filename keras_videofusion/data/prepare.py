@@ -37,6 +37,7 @@ from keras_videofusion.data.clips import (
     within,
 )
 from keras_videofusion.data.files import (
+    bytes_of,
     exists,
     is_folder,
     join,
@@ -571,10 +572,7 @@ def _kept(out, name) -> dict[str, Any] | None:
     if not exists(_part(out, name)) or not exists(join(out, name)):
         return None
     entry = read_json(_part(out, name))
-    with opened(join(out, name)) as file:
-        whole = file.seek(0, os.SEEK_END)
-        whole = file.tell() if whole is None else whole
-    return entry if whole == entry["bytes"] else None
+    return entry if bytes_of(join(out, name)) == entry["bytes"] else None
 
 
 def _finish(catalog, out, plan, entries) -> dict[str, Any]:

@@ -6,7 +6,6 @@ ten frames, cropped to 170 x 170 as they are decoded (benchmarks/shards.py):
 TABLE
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_videofusion.data import files
 from keras_videofusion.data.catalog import Catalog, open_catalog
 from keras_videofusion.data.clips import (
     clip_starts,
@@ -21,12 +21,13 @@ from keras_videofusion.data.clips import (
     each_stream,
     within,
 )
-from keras_videofusion.data.files import exists, opened
 from keras_videofusion.data.manifest import Manifest, read_manifest
 from keras_videofusion.data.video import grid_numbers, VideoError
 
 # Shards that are read in turn, a record of each.
 CYCLE = 16
+# Shards at addresses that are fetched at a time, and ahead of their turn.
+AHEAD = 4
 # Encoded bytes among which records are shuffled.
 WINDOW = 128 * 2**20
 CACHES = (None, "memory", "pixels")
@@ -148,7 +149,15 @@ class ShardReader:
             shards = tf.random.experimental.stateless_shuffle(
                 shards, self._seed(_ORDER, epoch, 0)
             )
-        found = tf.data.Dataset.from_tensor_slices(shards).interleave(
+        found = tf.data.Dataset.from_tensor_slices(shards)
+        if not (self._tables or files.streams(self.manifest.folder)):
+            # The next ones are on their way while these are read.
+            found = found.map(
+                lambda shard: (shard, self._copy(shard))[0],
+                num_parallel_calls=AHEAD,
+                deterministic=True,
+            ).prefetch(AHEAD)
+        found = found.interleave(
             lambda shard: self._shard(shard, epoch),
             cycle_length=CYCLE if self.shuffle else 1,
             block_length=1,
@@ -223,19 +232,33 @@ class ShardReader:
 
     def _records(self, shard, count) -> tf.data.Dataset:
         """Records of a shard; empty ones from where it is damaged."""
-        names = tf.constant(
-            [
-                self.manifest.place(self.manifest.shards[number]["name"])
-                for number in self.shards
-            ]
-        )
-        records = tf.data.TFRecordDataset(tf.gather(names, shard))
+        if files.streams(self.manifest.folder):
+            name = tf.gather(tf.constant(self._places), shard)
+        else:
+            name = self._copy(shard)
+        records = tf.data.TFRecordDataset(name)
         lost = tf.data.Dataset.from_tensors(b"").repeat()
         return (
             records.ignore_errors()
             .concatenate(lost)
             .take(tf.cast(count, tf.int64))
         )
+
+    @property
+    def _places(self) -> list[str]:
+        """Where the shards lie."""
+        return [
+            self.manifest.place(self.manifest.shards[number]["name"])
+            for number in self.shards
+        ]
+
+    def _copy(self, shard):
+        """The name of a shard's copy on this machine."""
+        names = self._places
+        name = tf.numpy_function(
+            lambda number: _copied(names[int(number)]), [shard], tf.string
+        )
+        return tf.ensure_shape(name, [])
 
     def _there(self, shard, record, last):
         """Whether a record was read; tells of it if not."""
@@ -249,10 +272,7 @@ class ShardReader:
         )
 
     def _tell_lost(self, shard, last):
-        names = [
-            self.manifest.place(self.manifest.shards[number]["name"])
-            for number in self.shards
-        ]
+        names = self._places
         told = "it is damaged: the rest of its records is left out"
         if self.on_error == "raise":
             name = tf.gather(tf.constant(names), shard)
@@ -783,10 +803,22 @@ def _stored(catalog, manifest, spec, clips, chosen, place_of):
 
 def _examples(name) -> Iterator[Any]:
     """Records of a shard, up to where it is damaged."""
+    name = name if files.streams(name) else _copied(name)
     records = iter(tf.data.TFRecordDataset(name).ignore_errors())
     for data in records:
         example = tf.train.Example.FromString(data.numpy())
         yield example.features.feature
+
+
+def _copied(name) -> str:
+    """The copy of a shard; its own name if it is not there.
+
+    A connection that cannot be mended is no damage: it ends the work.
+    """
+    try:
+        return files.kept(name)
+    except FileNotFoundError:
+        return name
 
 
 def _failing(path, reason):
@@ -952,11 +984,10 @@ def _refuse_missing(reader):
 
 def _size(place) -> int | None:
     """Bytes of a file; None: there is none."""
-    if not exists(place):
+    try:
+        return files.bytes_of(place)
+    except FileNotFoundError:
         return None
-    with opened(place) as file:
-        file.seek(0, os.SEEK_END)
-        return file.tell()
 
 
 def _expect_cache(cache, whole):
