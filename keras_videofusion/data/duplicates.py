@@ -394,11 +394,12 @@ class Index:
     """Proposes pairs of videos that share keys, without trying all pairs.
 
     Entries of 16 bytes lie in files that go away; a file holds the keys of
-    one table in some range, and is sorted by itself. Time grows with the
-    entries, of which a video has at most about `len(TABLES) * KEYS`.
+    one table in some range, and is sorted by itself. So do hits, 8 bytes for
+    each of two videos and each key that they share. Time grows with the
+    entries, of which a video has at most `len(TABLES) * KEYS`, and the hits.
 
     Args:
-        videos: Integer, how many will be added, roughly.
+        videos: Integer, how many will be added at most.
         mirrored: Whether mirror images shall meet.
 
     Attributes:
@@ -409,6 +410,7 @@ class Index:
 
     def __init__(self, videos, mirrored=False):
         self.mirrored = mirrored
+        self.videos = max(1, videos)
         self.crowded = self.left_out = 0
         self.keys = KEYS * (1 + mirrored)
         self.parts = 1 + videos * self.keys // _AT_ONCE
@@ -420,6 +422,7 @@ class Index:
             return self._stack.enter_context(file)
 
         self.files = [[scratch() for _ in range(self.parts)] for _ in TABLES]
+        self.hits = [scratch() for _ in range(self.parts)]
         return self
 
     def __exit__(self, *_):
@@ -471,36 +474,34 @@ class Index:
             Int64 array of shape `(pairs, 2)`, sorted, the smaller video
             first.
         """
-        found = [(np.empty(0, np.uint64), np.empty(0, np.int64))]
         for file in (file for files in self.files for file in files):
             file.seek(0)
             entries = np.frombuffer(file.read(), _ENTRY)
             if len(entries):
-                found.append(self._met(entries))
-            # Seldom enough that it costs little, often enough for memory.
-            if sum(len(pairs) for pairs, _ in found[1:]) > len(found[0][0]):
-                found = [_summed(found)]
-        pairs, counts = _summed(found)
-        common = counts >= FEWEST_KEYS
-        pairs, counts = pairs[common], counts[common]
-        pairs = np.stack([pairs >> 32, pairs & 0xFFFFFFFF], 1).astype(np.int64)
-        # Each pair twice, by either video, those with most keys in front.
-        video, count = pairs.T.ravel(), np.tile(counts, 2)
-        order = np.lexsort((-count, video))
-        begins = np.searchsorted(video[order], video[order])
-        first = order[np.arange(len(order)) - begins < PARTNERS]
-        kept = np.zeros(len(pairs), bool)
-        kept[first % max(len(pairs), 1)] = True
-        self.left_out = int((~kept).sum())
-        return pairs[kept]
+                self._meet(entries)
+        eligible, found = 0, [np.empty(0, np.uint64)]
+        for file in self.hits:
+            file.seek(0)
+            hits = np.frombuffer(file.read(), np.uint64)
+            pairs, counts = np.unique(hits, return_counts=True)
+            common = counts >= FEWEST_KEYS
+            pairs, counts = pairs[common], counts[common]
+            eligible += len(pairs)
+            # Of each video, those with most keys in front.
+            video = pairs >> np.uint64(32)
+            pairs = pairs[np.lexsort((-counts, video))]
+            rank = np.arange(len(pairs)) - np.searchsorted(video, video)
+            one, other = _unpacked(pairs[rank < PARTNERS])
+            found.append(
+                _packed(np.minimum(one, other), np.maximum(one, other))
+            )
+        kept = np.unique(np.concatenate(found))
+        # Every pair has been counted by both of its videos.
+        self.left_out = eligible // 2 - len(kept)
+        return np.stack(_unpacked(kept), 1).astype(np.int64)
 
-    def _met(self, entries):
-        """Pairs of one file.
-
-        Returns:
-            Uint64 array of shape `(pairs,)`, `smaller << 32 | larger`; int64
-            array, the keys that each pair shares.
-        """
+    def _meet(self, entries):
+        """Notes who meets whom by the keys of one file."""
         entries = entries[np.argsort(entries["key"], kind="stable")]
         fresh = entries["key"][1:] != entries["key"][:-1]
         begins = np.flatnonzero(np.concatenate([[True], fresh]))
@@ -511,7 +512,6 @@ class Index:
         many = entries[size > CROWD]
         # Copies have nearly the same bits, so that they stand side by side.
         many = many[np.lexsort((many["bits"], many["key"]))]
-        found = [np.empty(0, np.uint64)]
         for group, reach in ((few, CROWD), (many, NEAREST + 1)):
             for step in range(1, reach):
                 one, other = group[:-step], group[step:]
@@ -520,20 +520,25 @@ class Index:
                     break
                 one, other = one[near], other[near]
                 differing = _ones(one["bits"] ^ other["bits"])
-                videos = np.stack([one["video"], other["video"]])
-                videos = np.sort(videos[:, differing <= DISTANCE], 0)
-                videos = videos.astype(np.uint64)
-                found.append(videos[0] << np.uint64(32) | videos[1])
-        return np.unique(np.concatenate(found), return_counts=True)
+                close = differing <= DISTANCE
+                self._hit(one["video"][close], other["video"][close])
+                self._hit(other["video"][close], one["video"][close])
+
+    def _hit(self, videos, partners):
+        """Writes hits to the file of the video's range."""
+        part = videos.astype(np.int64) * self.parts // self.videos
+        hits = _packed(videos, partners)
+        for number in np.unique(part):
+            self.hits[number].write(hits[part == number].tobytes())
 
 
-def _summed(found):
-    """Sets of pairs with the keys that each shares, made one."""
-    pairs, counts = map(np.concatenate, zip(*found, strict=True))
-    both, places = np.unique(pairs, return_inverse=True)
-    total = np.zeros(len(both), np.int64)
-    np.add.at(total, places, counts)
-    return both, total
+def _packed(high, low):
+    """Pairs of numbers as one of 64 bits, which sorts by the first."""
+    return high.astype(np.uint64) << np.uint64(32) | low
+
+
+def _unpacked(pairs):
+    return pairs >> np.uint64(32), pairs & np.uint64(0xFFFFFFFF)
 
 
 def _ones(bits):
