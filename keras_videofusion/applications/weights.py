@@ -23,7 +23,7 @@ import keras
 
 from keras_videofusion.applications import releases
 from keras_videofusion.applications.releases import RELEASES
-from keras_videofusion.data.files import written
+from keras_videofusion.data.files import exists, fetched, written
 
 # Network -> published names. The fusion networks of 2014 were never released.
 WEIGHTS: dict[str, tuple[str, ...]] = {}
@@ -77,7 +77,7 @@ def check(network, weights, include_top, classes):
                 f"train a new top. Received: classes={classes}"
             )
         return
-    if isinstance(weights, str | os.PathLike) and os.path.exists(weights):
+    if isinstance(weights, str | os.PathLike) and exists(weights):
         return
     known = WEIGHTS.get(network, ())
     names = "".join(f"'{name}', " for name in known)
@@ -99,8 +99,8 @@ def load(model, weights, network):
 
     Args:
         model: `keras.Model`.
-        weights: Path of a `.weights.h5` or `.keras` file, a published name,
-            or None.
+        weights: Path or address of a `.weights.h5` or `.keras` file, a
+            published name, or None.
         network: The network's name in `applications.MODELS`.
 
     Raises:
@@ -125,7 +125,8 @@ def load(model, weights, network):
         with warnings.catch_warnings():
             # What does not fit is warned of first, then raised.
             warnings.filterwarnings("ignore", "Skipping nested container")
-            model.load_weights(path)
+            with fetched(path) as file:
+                model.load_weights(file)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(

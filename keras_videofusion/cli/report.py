@@ -1,5 +1,7 @@
 """`videofusion report`."""
 
+import os
+
 from keras_videofusion.cli.flags import verb_parser
 
 
@@ -20,6 +22,7 @@ def flags(verbs):
 
 def report(arguments):
     """`videofusion report`."""
+    from keras_videofusion.data.files import absolute
     from keras_videofusion.evaluation.report import write_report
     from keras_videofusion.training.run import Run, RunError
 
@@ -28,7 +31,7 @@ def report(arguments):
         run = Run(folder)
         if not run.exists:
             raise RunError(f"{folder} is not a run's folder.")
-        name = run.folder.resolve().name
+        name = os.path.basename(absolute(run.folder).rstrip("/"))
         while name in runs:
             name = f"{name}'"
         runs[name] = run.folder

@@ -14,7 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_videofusion.data.files import read_text, write_text
+from keras_videofusion.data.files import (
+    exists,
+    is_folder,
+    is_remote,
+    join,
+    read_text,
+    write_text,
+)
 from keras_videofusion.data.manifest import CATALOG, read_manifest
 from keras_videofusion.data.video import video_files
 
@@ -95,7 +102,7 @@ class Catalog:
         Returns:
             Path; the video's own if that is absolute.
         """
-        return os.path.join(self.root, video.path)
+        return join(self.root, video.path)
 
     @property
     def truth(self) -> np.ndarray:
@@ -476,7 +483,8 @@ def open_catalog(
     shards were made of.
 
     Args:
-        data: Folder or CSV file.
+        data: Folder or CSV file, or the address of a CSV file, of a folder
+            with a `labels.csv`, or of a folder of shards.
         group_pattern: Regular expression that reads a video's group off its
             path: its first group, or all that it matches. It wins over a
             `group` column.
@@ -498,15 +506,20 @@ def open_catalog(
             rows = [grouped(video, group_pattern) for video in rows]
         names = shards.classes if classes is None else classes
         return Catalog(tuple(rows), tuple(names), shards.folder)
-    place = Path(data)
-    if not place.exists():
+    place = data if is_remote(data) else Path(data)
+    if exists(join(place, LABELS_FILE)):
+        place = join(place, LABELS_FILE)
+    if not exists(place):
         raise FileNotFoundError(f"no such folder or file: {place}")
-    if place.is_dir() and (place / LABELS_FILE).is_file():
-        place = place / LABELS_FILE
-    if place.is_dir():
-        root, videos = place, _from_folder(place, follow_links)
+    if not is_folder(place):
+        root, videos = os.path.dirname(place) or ".", _from_csv(place)
+    elif is_remote(place):
+        raise ValueError(
+            f"the videos of a folder at an address must be listed: put a "
+            f"{LABELS_FILE} into it. Received: {place}"
+        )
     else:
-        root, videos = place.parent, _from_csv(place)
+        root, videos = place, _from_folder(place, follow_links)
     if group_pattern is not None:
         videos = [grouped(video, group_pattern) for video in videos]
     _refuse_straddling(videos, place)

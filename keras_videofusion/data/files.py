@@ -47,14 +47,30 @@ def join(place: str | os.PathLike, *names: str) -> str:
 
     Args:
         place: Path or address.
-        *names: Names with "/" or the system's own sign.
+        *names: Names with "/" or the system's own sign; an absolute path or
+            an address begins anew.
 
     Returns:
         String.
     """
-    if is_remote(place):
-        return posixpath.join(os.fspath(place), *names)
-    return os.path.join(os.fspath(place), *names)
+    found = os.fspath(place)
+    for name in names:
+        if is_remote(name):
+            found = name
+        else:
+            found = (posixpath if is_remote(found) else os.path).join(
+                found, name
+            )
+    return found
+
+
+def absolute(place: str | os.PathLike) -> str:
+    """The name of a place wherever one stands, through all links.
+
+    Args:
+        place: Path or address.
+    """
+    return os.fspath(place) if is_remote(place) else os.path.realpath(place)
 
 
 def exists(place: str | os.PathLike) -> bool:

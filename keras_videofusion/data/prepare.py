@@ -268,7 +268,7 @@ def _told(entry, task, row, video, labels, source):
     A video that breaks amid its frames gives no record at all.
     """
     try:
-        path = os.path.join(task["root"], video.path)
+        path = join(task["root"], video.path)
         records, frames = _records(
             path, row, video, labels, task["recipe"], source
         )

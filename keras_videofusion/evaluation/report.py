@@ -3,6 +3,7 @@
 import base64
 import csv
 import html
+import io
 import json
 import math
 import os
@@ -16,7 +17,16 @@ import numpy as np
 
 from keras_videofusion.data.catalog import Catalog, open_catalog
 from keras_videofusion.data.clips import ClipSpec
-from keras_videofusion.data.files import written
+from keras_videofusion.data.files import (
+    absolute,
+    exists,
+    fetched,
+    is_folder,
+    join,
+    opened,
+    read_json,
+    written,
+)
 from keras_videofusion.data.video import decode, timeline, VideoError
 from keras_videofusion.evaluation import metrics, pictures
 from keras_videofusion.evaluation.scores import (
@@ -51,7 +61,7 @@ class _Run:
     """What could be read of a run's folder; the rest is None and noted."""
 
     name: str
-    folder: Path
+    folder: str
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -85,7 +95,8 @@ def write_report(
     found, the page says so.
 
     Args:
-        runs: Dict of the name that a run goes by to its folder.
+        runs: Dict of the name that a run goes by to its folder, path or
+            address.
         out: Folder for the two files; made if it does not exist.
 
     Returns:
@@ -98,7 +109,7 @@ def write_report(
     """
     if not runs:
         raise ValueError("`runs` must not be empty. Received: runs={}")
-    found = [_read(name, Path(folder)) for name, folder in runs.items()]
+    found = [_read(name, os.fspath(folder)) for name, folder in runs.items()]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "report.md", _markdown(found))
@@ -114,16 +125,16 @@ def _write(path: Path, text: str) -> None:
 # Reading
 
 
-def _read(name: str, folder: Path) -> _Run:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no run at {folder.absolute()}")
+def _read(name: str, folder: str) -> _Run:
+    if not is_folder(folder) and not exists(join(folder, "recipe.json")):
+        raise FileNotFoundError(f"no run at {absolute(folder)}")
     run = _Run(name, folder)
     run.settings = _object(run, "recipe.json") or {}
     run.environment = _object(run, "environment.json") or {}
     run.history = _history(run)
     run.catalog = _catalog(run)
     try:
-        run.scores = Scores.load(folder / "scores.npz")
+        run.scores = Scores.load(join(folder, "scores.npz"))
     except FileNotFoundError:
         pass
     except ValueError as error:
@@ -139,11 +150,11 @@ def _read(name: str, folder: Path) -> _Run:
 
 def _object(run: _Run, name: str) -> dict[str, Any] | None:
     """The JSON object in a file; None if it is not there or damaged."""
-    path = run.folder / name
-    if not path.is_file():
+    path = join(run.folder, name)
+    if not exists(path):
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
     except (OSError, ValueError) as error:
@@ -153,12 +164,12 @@ def _object(run: _Run, name: str) -> dict[str, Any] | None:
 
 
 def _history(run: _Run) -> dict[str, list[float]]:
-    path = run.folder / "history.csv"
-    if not path.is_file():
+    path = join(run.folder, "history.csv")
+    if not exists(path):
         return {}
     columns: dict[str, list[float]] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with io.TextIOWrapper(opened(path), "utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 for column, text in row.items():
                     value = float(text) if text else math.nan
@@ -171,8 +182,8 @@ def _history(run: _Run) -> dict[str, list[float]]:
 
 def _catalog(run: _Run) -> Catalog | None:
     """The run's rows, their videos looked for where it was trained."""
-    path = run.folder / "catalog.csv"
-    if not path.is_file():
+    path = join(run.folder, "catalog.csv")
+    if not exists(path):
         return None
     try:
         rows = open_catalog(path)
@@ -229,7 +240,7 @@ def _average(runs: Sequence[_Run]) -> _Run | None:
     except ValueError:
         # Runs on other videos or classes have no average.
         return None
-    average = _Run(f"average of {len(scored)}", Path())
+    average = _Run(f"average of {len(scored)}", "")
     average.scores = fused
     average.metrics = metrics.summary(fused)
     return average
@@ -637,13 +648,14 @@ def _said_of(kernels: dict[str, np.ndarray]) -> str:
 
 def _kernels(run: _Run) -> dict[str, np.ndarray]:
     """First-layer kernels of `model.keras`, `(extent, h, w, 3, filters)`."""
-    path = run.folder / "model.keras"
-    if not path.is_file():
+    path = join(run.folder, "model.keras")
+    if not exists(path):
         return {}
     import keras
 
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with fetched(path) as file:
+            model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         run.notes.append(f"model.keras cannot be read: {reason}")

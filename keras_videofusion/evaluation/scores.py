@@ -7,13 +7,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_videofusion.data.catalog import Catalog
-from keras_videofusion.data.files import written
+from keras_videofusion.data.files import absolute, exists, opened, written
 
 ACTIVATIONS = ("softmax", "sigmoid")
 
@@ -128,7 +127,7 @@ class Scores:
         """Writes `scores.npz`, whole or not at all.
 
         Args:
-            path: Where it shall stand.
+            path: Path or address where it shall stand.
         """
         with written(path) as draft, draft.open("wb") as file:
             np.savez_compressed(
@@ -148,7 +147,7 @@ class Scores:
         """Reads what `save` wrote; never unpickles.
 
         Args:
-            path: Of a `scores.npz`.
+            path: Path or address of a `scores.npz`.
 
         Returns:
             `Scores`.
@@ -157,13 +156,12 @@ class Scores:
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged or something else.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no scores at {path.absolute()}")
+        if not exists(path):
+            raise FileNotFoundError(f"no scores at {absolute(path)}")
         try:
             # NumPy leaves a file that it opened itself open if it is damaged.
             with (
-                path.open("rb") as file,
+                opened(path) as file,
                 np.load(file, allow_pickle=False) as stored,
             ):
                 arrays = {name: stored[name] for name in ARRAYS}

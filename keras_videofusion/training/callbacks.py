@@ -8,8 +8,17 @@ import time
 import keras
 import numpy as np
 
-from keras_videofusion.data.files import write_json, write_text, written
+from keras_videofusion.data.files import (
+    exists,
+    join,
+    names,
+    remove,
+    write_json,
+    write_text,
+    written,
+)
 
+ENDING = ".weights.h5"
 # What a callback of Keras remembers between epochs and does not save.
 MEMORY = {
     "ReduceLROnPlateau": ("best", "wait", "cooldown_counter"),
@@ -68,20 +77,20 @@ class Checkpoints(keras.callbacks.Callback):
         epoch = row["epoch"]
         folder = self.run.path("checkpoints")
         try:
-            weights = folder / f"epoch-{epoch:05d}.weights.h5"
-            with written(weights) as draft:
+            weights = f"epoch-{epoch:05d}{ENDING}"
+            with written(join(folder, weights)) as draft:
                 self.model.save_weights(draft)
             better = row.get(self.monitor, math.nan) < self.best
-            if better or not self.run.path("model.keras").is_file():
+            if better or not exists(self.run.path("model.keras")):
                 self.best = row.get(self.monitor, self.best)
                 self.network.set_weights(self.model.get_weights())
                 with written(self.run.path("model.keras")) as draft:
                     self.network.save(draft)
             write_text(self.run.path("history.csv"), table(self.rows))
-            write_json(folder / "state.json", self.state(epoch, weights.name))
-            for older in folder.glob("epoch-*.weights.h5"):
-                if older != weights:
-                    older.unlink()
+            write_json(join(folder, "state.json"), self.state(epoch, weights))
+            for older in names(folder):
+                if older.endswith(ENDING) and older != weights:
+                    remove(join(folder, older))
         except OSError as error:
             raise TrainingError(
                 f"the checkpoint of epoch {epoch} could not be written to "

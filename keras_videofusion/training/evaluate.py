@@ -1,8 +1,6 @@
 """Scores a trained network on rows that it has not learned."""
 
-import os
-
-from keras_videofusion.data.files import write_json
+from keras_videofusion.data.files import absolute, write_json
 from keras_videofusion.evaluation import metrics, protocol
 from keras_videofusion.training.run import RunError
 
@@ -54,11 +52,11 @@ def _refuse_learned(run, rows):
     """Raises `RunError` if a row was trained on, wherever its file now is."""
     learned = run.catalog().where("train")
     names = {video.path for video in learned}
-    files = {os.path.realpath(learned.file(video)) for video in learned}
+    files = {absolute(learned.file(video)) for video in learned}
     seen = [
         video.path
         for video in rows
-        if video.path in names or os.path.realpath(rows.file(video)) in files
+        if video.path in names or absolute(rows.file(video)) in files
     ]
     if seen:
         raise RunError(

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_videofusion.applications import clip_spec, get_model, MODELS
 from keras_videofusion.applications.assembly import SHARED
 from keras_videofusion.data.catalog import Catalog
+from keras_videofusion.data.files import fetched
 from keras_videofusion.data.flow import open_flow
 from keras_videofusion.data.manifest import read_manifest
 from keras_videofusion.data.pipeline import (
@@ -60,7 +61,7 @@ def train(
         recipe: `Recipe`.
         catalog: `Catalog` whose rows all carry a split: "train" is learned,
             "validation" chooses the best epoch, other rows are held out.
-        run: Path of the folder.
+        run: Path or address of the folder.
         weights: Path of a `.weights.h5` or `.keras` file to start from, or a
             published name.
         resume: Goes on with the run that stands in the folder, and starts
@@ -423,10 +424,11 @@ def _stock_callbacks(recipe, run, monitor, per_epoch):
 
 def _restore(model, run, state):
     """Loads weights and optimizer of a checkpoint into the model."""
-    path = run.path("checkpoints") / state["weights"]
+    path = run.path(f"checkpoints/{state['weights']}")
     try:
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(path)
+        with fetched(path) as file:
+            model.load_weights(file)
         for variable, value in zip(seeds(model), state["seeds"], strict=True):
             variable.assign(np.array(value, variable.dtype))
     except (OSError, ValueError, KeyError) as error:

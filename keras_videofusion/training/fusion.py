@@ -10,7 +10,12 @@ import keras
 import numpy as np
 
 from keras_videofusion.applications.two_stream import fused
-from keras_videofusion.data.files import write_json, write_text, written
+from keras_videofusion.data.files import (
+    absolute,
+    write_json,
+    write_text,
+    written,
+)
 from keras_videofusion.data.pipeline import steps, validation_clips
 from keras_videofusion.evaluation.protocol import logits_model
 from keras_videofusion.training.run import Run, RunError
@@ -39,7 +44,7 @@ def fuse(
     Args:
         rgb: `Run` of a network that eats RGB.
         flow: `Run` of a network that eats flow.
-        run: Path of the new run's folder.
+        run: Path or address of the new run's folder.
         by: `"probabilities"` are averaged, by `shares`; `"logits"` are added,
             each times its share, before the activation; `"svm"`: a linear
             support vector machine, trained on the training rows, reads the
@@ -105,8 +110,8 @@ def fuse(
             "flow": flow.flow,
             "flow_method": flow.flow_method,
             "fused": {
-                "rgb": str(rgb.folder.resolve()),
-                "flow": str(flow.folder.resolve()),
+                "rgb": absolute(rgb.folder),
+                "flow": absolute(flow.folder),
                 "by": by,
                 "shares": list(shares),
             },

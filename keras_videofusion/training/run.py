@@ -10,14 +10,12 @@
     environment.json  versions, command, seed
     scores.npz, metrics.json   after evaluation
 
-Every file is written beside its name and then renamed, so that a run that
-dies leaves whole files only.
+Every file is written beside its name and then renamed, or at an address sent
+whole, so that a run that dies leaves whole files only.
 """
 
-import json
 import os
 import platform
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +31,20 @@ from keras_videofusion.applications import (
 from keras_videofusion.applications.weights import release
 from keras_videofusion.data.catalog import Catalog, open_catalog
 from keras_videofusion.data.clips import ClipSpec, STREAMS
-from keras_videofusion.data.files import write_json, write_text
+from keras_videofusion.data.files import (
+    exists,
+    fetched,
+    is_folder,
+    is_remote,
+    join,
+    make_folder,
+    names,
+    read_json,
+    read_text,
+    remove,
+    write_json,
+    write_text,
+)
 from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.version import __version__
 
@@ -47,24 +58,26 @@ class Run:
     """The folder of one training run.
 
     Args:
-        folder: Path; need not exist.
+        folder: Path, or address such as `s3://bucket/run`; need not exist.
     """
 
-    folder: Path
+    folder: Path | str
 
     def __post_init__(self):
-        object.__setattr__(self, "folder", Path(self.folder))
+        if not is_remote(self.folder):
+            object.__setattr__(self, "folder", Path(self.folder))
 
     def path(self, name):
-        return self.folder / name
+        place = join(self.folder, name)
+        return place if is_remote(place) else Path(place)
 
     @property
     def exists(self):
-        return self.path("recipe.json").is_file()
+        return exists(self.path("recipe.json"))
 
     @property
     def started(self):
-        return self.path("checkpoints/state.json").is_file()
+        return exists(self.path("checkpoints/state.json"))
 
     def create(self, settings, catalog, overwrite=False):
         """Makes the folder and writes what is known before training.
@@ -77,7 +90,7 @@ class Run:
         Raises:
             RunError: If the folder holds a run or anything else of value.
         """
-        if self.folder.exists() and not self.folder.is_dir():
+        if exists(self.folder) and not is_folder(self.folder):
             raise RunError(
                 f"`run` must be a folder. Received: run={str(self.folder)!r}"
             )
@@ -86,7 +99,7 @@ class Run:
                 f"{self.folder} holds a run already: pass --resume to go on "
                 "with it, --overwrite to replace it, or another --run."
             )
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        if is_folder(self.folder) and names(self.folder):
             if not self.exists and not _only_ours(self.folder):
                 raise RunError(
                     f"{self.folder} is not empty and holds no run: pass "
@@ -94,13 +107,9 @@ class Run:
                 )
             # Only what a run writes is removed; a stranger's file stays.
             for name in OURS:
-                place = self.path(name)
-                if place.is_dir():
-                    shutil.rmtree(place)
-                else:
-                    place.unlink(missing_ok=True)
+                remove(self.path(name))
         try:
-            self.path("checkpoints").mkdir(parents=True, exist_ok=True)
+            make_folder(self.path("checkpoints"))
             catalog.save(self.path("catalog.csv"))
             write_text(
                 self.path("classes.txt"),
@@ -140,7 +149,7 @@ class Run:
     @property
     def classes(self):
         path = self.path("classes.txt")
-        if not path.is_file():
+        if not exists(path):
             raise RunError(f"{path} is missing.")
         return _lines(path)
 
@@ -165,7 +174,7 @@ class Run:
             RunError: If it was never written or cannot be read.
         """
         path = self.path("model.keras")
-        if not path.is_file():
+        if not exists(path):
             raise RunError(
                 f"{path} is missing: the run has not finished its first "
                 "epoch. Go on with it: videofusion train --resume --run "
@@ -176,7 +185,7 @@ class Run:
     def _json(self, name):
         path = self.path(name)
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return read_json(path)
         except FileNotFoundError:
             raise RunError(f"{path} is missing: not a run's folder.") from None
         except (OSError, ValueError) as error:
@@ -200,8 +209,7 @@ OURS = (
 def _only_ours(folder):
     """Whether all that stands in a folder is what a run writes."""
     return all(
-        place.name in OURS or place.name.startswith(".draft-")
-        for place in folder.iterdir()
+        name in OURS or name.startswith(".draft-") for name in names(folder)
     )
 
 
@@ -233,7 +241,7 @@ def load_model(path):
     """Reads a `.keras` file; runs no code that the file brings.
 
     Args:
-        path: File that `keras.Model.save` wrote.
+        path: File that `keras.Model.save` wrote, or its address.
 
     Returns:
         A `keras.Model` that is not compiled.
@@ -242,7 +250,8 @@ def load_model(path):
         RunError: If the file is damaged, foreign, or asks for code.
     """
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with fetched(path) as file:
+            return keras.saving.load_model(file, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(f"{path} cannot be loaded: {reason}") from error
@@ -269,7 +278,7 @@ def open_model(text):
     """The network behind a run's folder, a `.keras` file, or `name:weights`.
 
     Args:
-        text: String or path.
+        text: String: a path, an address or a name.
 
     Returns:
         `Opened`.
@@ -278,17 +287,17 @@ def open_model(text):
         RunError: If there is no such thing, or it cannot be read.
         ValueError: If a published name is unknown.
     """
-    path = Path(text)
-    if path.is_dir():
-        run = Run(path)
-        if not run.exists:
-            raise RunError(
-                "MODEL must be a run's folder, a .keras file, or name:weights."
-                f" Received: {text}, a folder that holds no run"
-            )
+    path = os.fspath(text)
+    run = Run(path)
+    if run.exists:
         return Opened(run.model(), run.spec, run.classes, run)
-    if path.is_file():
-        if path.suffix != ".keras":
+    if is_folder(path):
+        raise RunError(
+            "MODEL must be a run's folder, a .keras file, or name:weights."
+            f" Received: {text}, a folder that holds no run"
+        )
+    if exists(path):
+        if not path.endswith(".keras"):
             raise RunError(
                 "MODEL must be a run's folder, a .keras file, or name:weights "
                 f"such as s3d:kinetics400. Received: {text}"
@@ -351,8 +360,8 @@ def _spec_of(model, path):
 def _classes_of(model, path):
     """Names of the classes: `classes.txt` beside the file, or numbers."""
     count = model.output_shape[-1]
-    beside = path.with_name("classes.txt")
-    if path.is_file() and beside.is_file():
+    beside = join(os.path.dirname(path), "classes.txt")
+    if exists(path) and exists(beside):
         names = _lines(beside)
         if len(names) == count:
             return names
@@ -361,5 +370,5 @@ def _classes_of(model, path):
 
 def _lines(path):
     """The lines of `classes.txt`; a class may hold any sign but a newline."""
-    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    text = read_text(path)
     return tuple(text.rstrip("\n").split("\n"))
