@@ -34,6 +34,7 @@ from keras_videofusion.data.clips import (
     field_indices,
     within,
 )
+from keras_videofusion.data.files import kept
 from keras_videofusion.data.frames import image_names, RATE, read_images
 
 VIDEO_ENDINGS = (
@@ -137,10 +138,11 @@ def timeline(path) -> Timeline:
     remembered, by path, size and time of change, some four million frames.
 
     A folder of numbered images is a video too, of 12 frames per second: see
-    `keras_videofusion.data.frames`.
+    `keras_videofusion.data.frames`. A video at an address is copied whole
+    (`keras_videofusion.data.files.kept`).
 
     Args:
-        path: File, or folder of images.
+        path: File, its address, or folder of images.
 
     Returns:
         `Timeline`.
@@ -152,7 +154,7 @@ def timeline(path) -> Timeline:
     """
     place = os.fspath(path)
     try:
-        found = os.stat(place)
+        found = os.stat(kept(place))
     except (OSError, ValueError) as error:
         raise VideoError(place, reason(error)) from error
     if stat.S_ISDIR(found.st_mode):
@@ -345,7 +347,7 @@ def _from_index(path, container, stream):
     index = getattr(stream, "index_entries", ())
     if not container.format.name.startswith("mov") or len(index) < _LONG:
         return None
-    offsets = composition_offsets(path, stream.id)
+    offsets = composition_offsets(kept(path), stream.id)
     if offsets is None or len(offsets) not in (0, len(index)):
         return None
     fields = (
@@ -493,7 +495,7 @@ def opened(path, frames: Timeline | None = None) -> Iterator[tuple[Any, Any]]:
     try:
         # "file:", or FFmpeg takes what stands before a colon for a protocol.
         with av.open(
-            f"file:{path}",
+            f"file:{kept(path)}",
             options=_PROBING,
             container_options=options,
             metadata_errors="replace",
