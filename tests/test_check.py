@@ -605,6 +605,31 @@ def test_the_command_moves_nothing_unless_asked(spoilt, tmp_path, capsys):
     assert (away / "bad.mp4").exists()
 
 
+def test_the_command_checks_a_data_set_by_its_name(whole, tmp_path, capsys):
+    from keras_videofusion import cli
+
+    lists = tmp_path / "ucfTrainTestlist"
+    lists.mkdir()
+    (lists / "classInd.txt").write_text("1 ApplyEyeMakeup\n")
+    name = "ApplyEyeMakeup/v_ApplyEyeMakeup_g0{}_c01.avi"
+    (lists / "trainlist01.txt").write_text(name.format(1) + " 1\n")
+    (lists / "testlist01.txt").write_text(name.format(2) + "\n")
+    for number in (1, 2, 3):
+        path = tmp_path / "UCF-101" / name.format(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(whole, path)
+
+    words = ["check", "ucf101", "--root", str(tmp_path), "--json", "-"]
+    status = cli.run(cli.parse(words))
+
+    assert status == 0
+    rows = json.loads(capsys.readouterr().out)
+    # The third is in no list.
+    assert [row["path"] for row in rows] == [
+        f"UCF-101/{name.format(number)}" for number in (1, 2)
+    ]
+
+
 def test_the_command_sums_up(whole, tmp_path, capsys):
     from keras_videofusion import cli
 

@@ -7,7 +7,9 @@ import sys
 
 from keras_videofusion.cli.flags import (
     CallError,
+    data_flags,
     json_flag,
+    open_data,
     positive,
     verb_parser,
 )
@@ -20,19 +22,16 @@ def flags(verbs):
         verbs,
         "check",
         check,
-        "decode every frame of every video and tell which files are broken",
+        "decode every frame of every video, of a folder down to its ends, and "
+        "tell which files are broken",
         (
             "videos/",
             "videos/ --json broken.json --cache checked.jsonl --workers 16",
             "videos/ --cache checked.jsonl --quarantine broken/ --dry-run",
+            "kinetics --root data/kinetics --data-option edition=600",
         ),
     )
-    parser.add_argument(
-        "data",
-        metavar="DATA",
-        help="folder, looked through to its ends; a CSV file with a column of "
-        "paths and one of labels; or a video file",
-    )
+    data_flags(parser)
     parser.add_argument(
         "--workers",
         metavar="INT",
@@ -78,11 +77,12 @@ def check(arguments):
     """`videofusion check`."""
     from keras_videofusion.data.check import check, quarantine, sources
 
-    if not os.path.lexists(arguments.data):
+    named = arguments.root is not None or arguments.data_options
+    if not named and not os.path.lexists(arguments.data):
         raise CallError(f"no such file or folder: {arguments.data}")
     if arguments.dry_run and not arguments.quarantine:
         raise CallError("--dry-run goes with --quarantine")
-    files = sources(arguments.data)
+    files = sources(open_data(arguments) if named else arguments.data)
     # Where the result goes to the terminal, nothing else does.
     out = sys.stderr if arguments.json == "-" else sys.stdout
 
