@@ -575,11 +575,14 @@ def test_videos_that_share_two_keys_are_not_compared():
     ):
         view[weak] /= 9
 
-    with Index(3) as index:
-        for video in range(3):
-            index.insert(0, video, views[video : video + 1])
+    for parts in (1, 5):
+        with Index(3) as index:
+            index.parts = parts
+            index.__enter__()  # with as many files
+            for video in range(3):
+                index.insert(0, video, views[video : video + 1])
 
-        assert index.pairs().tolist() == [[0, 2]]
+            assert index.pairs().tolist() == [[0, 2]]
 
 
 def test_of_many_like_videos_those_with_most_keys_are_compared(monkeypatch):
