@@ -412,3 +412,19 @@ def test_a_data_set_that_is_not_so_is_one_line(
     assert told.count("\n") == 1
     assert said in told
     assert not (tmp_path / "run").exists()
+
+
+def test_shards_that_cannot_feed_a_network_leave_no_run_behind(
+    shapes_folder, tmp_path, capsys
+):
+    shards, run = tmp_path / "shards", tmp_path / "run"
+    words = ["--frames", 4, "--size", 40, "--clips", 1]
+    assert call("prepare", shapes_folder, shards, *words) == 0
+    capsys.readouterr()
+
+    assert call("train", shards, "--run", run, *SMALL) == 1
+
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "Stored: 4 frames" in told
+    assert not run.exists()

@@ -130,20 +130,7 @@ def train(
         )
         # Cloning would copy the optimizer, which `model.keras` leaves out.
         network = build(recipe, spec, len(catalog.classes))
-    settings = {
-        "recipe": recipe.to_json(),
-        "clip": spec.to_json(),
-        "data": str(catalog.root),
-        "flow": flow,
-        "flow_method": (
-            shards.recipe["flow"] if shards else source and source.method
-        ),
-    }
-    if not (resume and run.exists):
-        run.create(settings, catalog, overwrite)
-    elif state:
-        _restore(model, run, state)
-
+    # Before the folder is made: shards may not feed this network.
     per_epoch = samples(learned, recipe.clips_per_video)
     skipped = {}
 
@@ -176,6 +163,19 @@ def train(
             on_skip=skip,
             flow=flow,
         )
+    settings = {
+        "recipe": recipe.to_json(),
+        "clip": spec.to_json(),
+        "data": str(catalog.root),
+        "flow": flow,
+        "flow_method": (
+            shards.recipe["flow"] if shards else source and source.method
+        ),
+    }
+    if not (resume and run.exists):
+        run.create(settings, catalog, overwrite)
+    elif state:
+        _restore(model, run, state)
     monitor = "val_loss" if checked is not None else "loss"
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
