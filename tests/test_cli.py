@@ -376,6 +376,7 @@ def test_a_published_data_set_is_trained_on_by_its_name(
     told = capsys.readouterr().err
     assert "2 of 8 videos are not there" in told
     assert "v_Archery_g04_c01" in told
+    assert len((run / "missing.txt").read_text().splitlines()) == 2
 
 
 def test_a_data_set_is_found_below_the_folder_one_stands_in(

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from keras_videofusion.applications import clip_spec, get_model, MODELS
 from keras_videofusion.applications.assembly import SHARED
-from keras_videofusion.data.catalog import Catalog
 from keras_videofusion.data.files import fetched
 from keras_videofusion.data.flow import open_flow
 from keras_videofusion.data.manifest import read_manifest
@@ -375,25 +374,23 @@ def split(catalog, held_out=0.2, validation=0.1, fold=None, seed=0):
     marked = {video.split for video in catalog}
     if "test" not in marked and held_out:
         catalog = catalog.hold_out(held_out, seed, "test")
-    kept = Catalog(
-        tuple(
+    kept = dataclasses.replace(
+        catalog,
+        videos=tuple(
             dataclasses.replace(video, split=video.split or "train")
             for video in catalog
         ),
-        catalog.classes,
-        catalog.root,
     )
     if "validation" in marked or not validation:
         return kept
     learned = kept.where("train")
     share = min(0.9, validation * len(kept) / max(1, len(learned)))
     chosen = iter(learned.hold_out(share, seed, "validation"))
-    return Catalog(
-        tuple(
+    return dataclasses.replace(
+        kept,
+        videos=tuple(
             next(chosen) if video.split == "train" else video for video in kept
         ),
-        kept.classes,
-        kept.root,
     )
 
 

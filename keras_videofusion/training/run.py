@@ -3,6 +3,7 @@
     recipe.json       recipe, clip, data root and flow
     catalog.csv       every row used, with its split
     classes.txt       a class a line
+    missing.txt       videos that a data set lists and that are not there
     checkpoints/      state.json and the weights that it names
     model.keras       the best network by validation, without optimizer
     history.csv       a row per epoch
@@ -115,6 +116,11 @@ class Run:
                 self.path("classes.txt"),
                 "".join(f"{name}\n" for name in catalog.classes),
             )
+            if catalog.missing:
+                write_text(
+                    self.path("missing.txt"),
+                    "".join(f"{name}\n" for name in catalog.missing),
+                )
             write_json(self.path("environment.json"), environment(settings))
             # Last: its presence says that the folder holds a run.
             write_json(self.path("recipe.json"), settings)
@@ -196,6 +202,7 @@ OURS = (
     "recipe.json",
     "catalog.csv",
     "classes.txt",
+    "missing.txt",
     "checkpoints",
     "model.keras",
     "history.csv",
