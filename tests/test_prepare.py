@@ -111,7 +111,10 @@ def test_real_clips_lose_little_and_a_shifted_frame_would_show(
         found = pictures(record)
         assert psnr(found, direct[:10]) > 40
         # The controls: a column aside, and a frame late where things move.
-        assert psnr(found[:, :, 1:], direct[:10, :, :-1]) < 38
+        assert (
+            psnr(found[:, :, 1:], direct[:10, :, :-1])
+            < psnr(found, direct[:10]) - 2
+        )
         moved = np.square(np.diff(direct.astype(float), axis=0)).mean()
         if moved > 10:
             assert psnr(found, direct[1:]) < 38

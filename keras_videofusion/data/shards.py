@@ -102,7 +102,7 @@ class ShardReader:
         mine, place_of = _videos(catalog, manifest, worker)
         self.samples = _count(mine, clips, manifest)
         self.shards = used = np.unique(mine[:, 0])
-        _refuse_missing(self)
+        self._present = _present(self)
         # All videos of these shards, shard after shard: who reads one
         # record passes the others.
         index = manifest.index[np.isin(manifest.index[:, 0], used)]
@@ -162,9 +162,9 @@ class ShardReader:
             cycle_length=CYCLE if self.shuffle else 1,
             block_length=1,
         )
-        # Others take the places of what is lost, until the epoch is full.
-        found = found.repeat().take(len(self))
-        # An epoch of nothing would be sought for ever.
+        # Others take the places of what is lost, until the epoch is full; not
+        # for ever, if nothing is left.
+        found = found.repeat(8).take(len(self))
         found = found.apply(tf.data.experimental.assert_cardinality(len(self)))
         if self.shuffle:
 
@@ -236,7 +236,9 @@ class ShardReader:
             name = tf.gather(tf.constant(self._places), shard)
         else:
             name = self._copy(shard)
-        records = tf.data.TFRecordDataset(name)
+        # Of a name that is no file `ignore_errors` would never come back.
+        there = tf.gather(tf.constant(self._present), shard)
+        records = tf.data.TFRecordDataset(tf.boolean_mask([name], [there]))
         lost = tf.data.Dataset.from_tensors(b"").repeat()
         return (
             records.ignore_errors()
@@ -803,6 +805,8 @@ def _stored(catalog, manifest, spec, clips, chosen, place_of):
 
 def _examples(name) -> Iterator[Any]:
     """Records of a shard, up to where it is damaged."""
+    if _size(name) is None:
+        return
     name = name if files.streams(name) else _copied(name)
     records = iter(tf.data.TFRecordDataset(name).ignore_errors())
     for data in records:
@@ -944,8 +948,8 @@ def _videos(catalog, manifest, worker):
     return mine[np.isin(mine[:, 0], used[number::count])], place_of
 
 
-def _refuse_missing(reader):
-    """Tells, once, of shards and videos that are not there.
+def _present(reader) -> list[bool]:
+    """Which shards are there; tells, once, of what is not as it should be.
 
     Raises:
         VideoError: With `on_error="raise"`.
@@ -980,6 +984,7 @@ def _refuse_missing(reader):
         if reader.on_error == "raise":
             raise VideoError(path, reason)
         reader._tell(path, reason)
+    return [size is not None for size in sizes]
 
 
 def _size(place) -> int | None:
