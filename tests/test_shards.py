@@ -65,7 +65,9 @@ def stored_pixels(folder):
             )
             found[key] = np.stack(
                 [
-                    tf.io.decode_jpeg(j, fancy_upscaling=False)
+                    tf.io.decode_jpeg(
+                        j, fancy_upscaling=False, dct_method="INTEGER_ACCURATE"
+                    )
                     for j in record["frames"].bytes_list.value
                 ]
             )
