@@ -4,8 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUNS ?= runs/demo
+# The first of these that runs; tensorflow-io has no wheels for others.
+PYTHON_IO ?= $(shell for name in python3.11 python3.12 python3.10; do \
+	$$name -c '' 2>/dev/null && echo $$name && break; done)
+VENV_IO ?= .venv-tensorflow-io
 
-.PHONY: demo test lint
+.PHONY: demo test lint test-tensorflow-io
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,3 +33,17 @@ lint: $(VENV)/installed-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+# Clouds by tensorflow-io, at servers on loopback, in TensorFlow 2.16.
+$(VENV_IO)/installed: setup.cfg pyproject.toml
+	test -x $(VENV_IO)/bin/python || $(PYTHON_IO) -m venv $(VENV_IO)
+	$(VENV_IO)/bin/python -m pip install --quiet --editable '.[cloud-dev]'
+	touch $@
+
+ifeq ($(strip $(PYTHON_IO)),)
+test-tensorflow-io:
+	@echo "test-tensorflow-io is skipped: it needs Python 3.10, 3.11 or 3.12"
+else
+test-tensorflow-io: $(VENV_IO)/installed
+	$(VENV_IO)/bin/python -m pytest tests/cloud
+endif

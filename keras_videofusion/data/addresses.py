@@ -35,6 +35,8 @@ WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds before each further try
 PATIENCE = 30.0  # seconds; later than that no further try begins
 PART = 16 * 2**20  # bytes that are fetched at a time
 
+# Stores that replace objects whole and know folders by their names alone.
+OBJECTS = ("gs", "s3", "az")
 INSTALL = (
     "pip install 'keras-videofusion[tensorflow-io]', on Python 3.10 to 3.12; "
     "it brings TensorFlow 2.16, the last one that tensorflow-io loads with"
@@ -84,8 +86,12 @@ def store(address: str) -> Any:
     Raises:
         ImportError: If the scheme needs tensorflow-io and it does not load.
     """
-    scheme = address.split("://")[0].lower()
+    scheme = _scheme(address)
     return Web() if scheme in ("http", "https") else _store(scheme)
+
+
+def _scheme(address):
+    return address.split("://")[0].lower()
 
 
 @cache
@@ -164,7 +170,9 @@ class Store:
             found = self._ask(self.files.listdir, address)
         except FileNotFoundError:
             self.exists(address)  # it may know a better reason
-            raise
+            if _scheme(address) not in OBJECTS:
+                raise
+            found = []  # an empty folder is none there
         return sorted(name.rstrip("/") for name in found)
 
     def make_folder(self, address):
@@ -205,9 +213,8 @@ class Store:
 
     def put(self, path, address):
         COPIES.forget(address)
-        # Stores replace an object whole; other file systems write as they go.
-        scheme = address.split("://")[0].lower()
-        if scheme in ("gs", "s3", "az"):
+        # Other file systems write as they go.
+        if _scheme(address) in OBJECTS:
             self._ask(self.files.copy, str(path), address, True)
             return
         draft = f"{address}.draft-{os.getpid()}"
