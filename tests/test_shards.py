@@ -553,6 +553,30 @@ def test_a_shard_that_is_cut_or_gone_is_told_at_once(copy, change):
         training_clips(catalog, SPEC, 2, on_error="raise")
 
 
+@pytest.mark.parametrize("folder", ["plain", "[a] *b?"])
+def test_a_shard_that_goes_while_others_are_read_is_named(
+    stored, tmp_path, folder
+):
+    copy = shutil.copytree(stored, tmp_path / folder)
+    told = []
+    clips = training_clips(
+        open_catalog(copy).where("train"),
+        SPEC,
+        4,
+        clips_per_video=ALL,
+        on_skip=lambda *line: told.append(line),
+    )
+    count = 12 * CLIPS // 4
+
+    assert len(list(clips.take(count))) == count
+    assert not told
+    (copy / "train-00003.tfrecord").unlink()
+
+    assert len(list(clips.take(count))) == count
+    ((path, _),) = told
+    assert path.endswith("train-00003.tfrecord")
+
+
 def test_no_shard_at_all_is_one_line(copy):
     for path in copy.glob("*.tfrecord"):
         path.unlink()

@@ -251,7 +251,7 @@ class ShardReader:
         else:
             name = self._copy(shard)
         # Of a name that is no file `ignore_errors` would never come back.
-        there = tf.gather(tf.constant(self._present), shard)
+        there = tf.gather(tf.constant(self._present), shard) & _is_file(name)
         records = tf.data.TFRecordDataset(tf.boolean_mask([name], [there]))
         lost = tf.data.Dataset.from_tensors(b"").repeat()
         return (
@@ -958,6 +958,13 @@ def _videos(catalog, manifest, worker):
             f"Received: worker={worker}"
         )
     return mine[np.isin(mine[:, 0], used[number::count])], place_of
+
+
+def _is_file(name):
+    """Whether a file is there by the time that it is wanted."""
+    # What looks files up takes patterns.
+    literal = tf.strings.regex_replace(name, r"([\[\]*?\\])", r"\\\1")
+    return tf.size(tf.io.matching_files(literal)) > 0
 
 
 def _present(reader) -> list[bool]:
