@@ -1,6 +1,7 @@
 """`videofusion benchmark`."""
 
 from keras_videofusion.cli.flags import (
+    cache_flag,
     CallError,
     expect_model,
     flow_flag,
@@ -37,11 +38,7 @@ def flags(verbs):
         "bottleneck",
     )
     flow_flag(parser, "needed by such networks with --pipeline")
-    parser.add_argument(
-        "--cache",
-        choices=("memory", "pixels"),
-        help="keep shards in memory, encoded or decoded",
-    )
+    cache_flag(parser)
     parser.add_argument(
         "--task",
         choices=("train", "infer", "both"),

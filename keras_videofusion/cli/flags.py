@@ -79,6 +79,15 @@ def flow_flag(parser, otherwise):
     )
 
 
+def cache_flag(parser):
+    """What is kept of shards from one epoch to the next."""
+    parser.add_argument(
+        "--cache",
+        choices=("memory", "pixels"),
+        help="keep shards in memory, encoded or decoded",
+    )
+
+
 def json_flag(parser):
     """Where the result goes as JSON."""
     parser.add_argument(

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 
 from keras_videofusion.cli.flags import (
+    cache_flag,
     CallError,
     data_flags,
     error_flag,
@@ -77,6 +78,7 @@ def flags(verbs):
         type=_fold,
         help="hold out the K-th of N folds of groups",
     )
+    cache_flag(parser)
     stands = parser.add_mutually_exclusive_group()
     stands.add_argument(
         "--resume",
@@ -190,5 +192,6 @@ def train(arguments):
         overwrite=arguments.overwrite,
         on_error=arguments.on_error,
         flow=arguments.flow,
+        cache=arguments.cache,
         say=lambda line: print(printable(line), flush=True),
     )

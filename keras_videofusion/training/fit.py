@@ -45,6 +45,7 @@ def train(
     overwrite=False,
     on_error="skip",
     flow=None,
+    cache=None,
     callbacks=(),
     verbose="auto",
     say=print,
@@ -71,6 +72,8 @@ def train(
         flow: Where flow comes from, for a network that eats it: the folder
             that `videofusion flow` made, or the name of a method to compute
             it as clips are read. A resumed run knows its own.
+        cache: What is kept of shards between epochs, as for
+            `keras_videofusion.data.pipeline.training_clips`.
         callbacks: Further Keras callbacks.
         verbose: As for `keras.Model.fit`.
         say: Function of one line of text.
@@ -150,6 +153,7 @@ def train(
         on_error=on_error,
         on_skip=skip,
         flow=flow,
+        cache=cache,
     )
     checked = None
     if len(watched):
