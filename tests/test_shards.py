@@ -710,6 +710,9 @@ def test_the_command_trains_and_scores_shards(learnable, tmp_path, capsys):
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["videos"], metrics["clips"]) == (8, 16)
     assert Run(run).catalog().root == str(learnable)
+    # Pictures of clips come from the videos that the shards were made of.
+    assert call("report", run, "--out", tmp_path) == 0
+    assert "no pictures of clips" not in (tmp_path / "report.html").read_text()
     capsys.readouterr()
     assert call("train", learnable, "--run", run, "--overwrite") == 1
     assert "cannot feed this network" in capsys.readouterr().err

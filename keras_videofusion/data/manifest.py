@@ -41,6 +41,7 @@ class Manifest:
         classes: Class names.
         shards: List of `{name, split, records, videos, bytes, sha256}`.
         skipped: List of `{path, error, shard}`: videos without records.
+        source: Where the videos lay when the shards were made.
     """
 
     folder: str
@@ -48,6 +49,7 @@ class Manifest:
     classes: tuple[str, ...]
     shards: list[dict[str, Any]]
     skipped: list[dict[str, str]]
+    source: str
 
     @property
     def spec(self) -> ClipSpec | None:
@@ -141,4 +143,5 @@ def read_manifest(folder: str | os.PathLike) -> Manifest | None:
         tuple(found["classes"]),
         found["shards"],
         found["skipped"],
+        found["source"],
     )

@@ -9,7 +9,7 @@ import math
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from keras_videofusion.data.files import (
     read_json,
     written,
 )
+from keras_videofusion.data.manifest import read_manifest
 from keras_videofusion.data.video import decode, timeline, VideoError
 from keras_videofusion.evaluation import metrics, pictures
 from keras_videofusion.evaluation.scores import (
@@ -181,7 +182,10 @@ def _history(run: _Run) -> dict[str, list[float]]:
 
 
 def _catalog(run: _Run) -> Catalog | None:
-    """The run's rows, their videos looked for where it was trained."""
+    """The run's rows, their videos looked for where it was trained.
+
+    Of a run from shards, where the shards were made from.
+    """
     path = join(run.folder, "catalog.csv")
     if not exists(path):
         return None
@@ -191,7 +195,8 @@ def _catalog(run: _Run) -> Catalog | None:
         run.notes.append(f"catalog.csv cannot be read: {error}")
         return None
     root = str(run.settings.get("data", rows.root))
-    return Catalog(rows.videos, rows.classes, root)
+    shards = read_manifest(root)
+    return replace(rows, root=root if shards is None else shards.source)
 
 
 # Tables
