@@ -429,3 +429,16 @@ def test_shards_that_cannot_feed_a_network_leave_no_run_behind(
     assert told.count("\n") == 1
     assert "Stored: 4 frames" in told
     assert not run.exists()
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    shapes_folder, tmp_path, capsys
+):
+    video = next(shapes_folder.rglob("*.mp4"))
+    place = tmp_path / "none" / "found.json"
+
+    assert call("check", video, "--json", place) == 1
+
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"videofusion: {place}: No such file or directory"
+    )

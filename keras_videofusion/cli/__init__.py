@@ -125,6 +125,10 @@ def quiet():
 
 
 def _failed(error, status):
-    line = " ".join(str(error).split()) or type(error).__name__
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        # Without the number that the system has for it.
+        said = f"{error.filename}: {error.strerror}"
+    line = " ".join(said.split()) or type(error).__name__
     print(f"videofusion: {printable(line)}", file=sys.stderr)
     return status

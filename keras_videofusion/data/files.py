@@ -203,6 +203,11 @@ def written(place: str | os.PathLike) -> Iterator[Path]:
     try:
         yield draft
         os.replace(draft, path)
+    except OSError as error:
+        # The caller knows the file by its own name.
+        if error.filename == os.fspath(draft):
+            error.filename = os.fspath(path)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 
