@@ -6,6 +6,7 @@ clouds; tests/cloud runs the same tests at a real S3 server.
 
 import dataclasses
 import json
+import shutil
 import uuid
 from pathlib import Path
 
@@ -223,6 +224,21 @@ def test_shards_of_a_web_server_are_found_by_their_manifest(web, shards_folder):
     assert all(
         asked is None or asked.startswith("bytes") for _, asked in web.asked
     )
+
+
+def test_a_shard_that_a_web_server_lacks_is_named(shards_folder, tmp_path):
+    shutil.copytree(shards_folder, tmp_path / "shards")
+    gone = min((tmp_path / "shards").glob("train-*.tfrecord"))
+    gone.unlink()
+    told = []
+    with serve(tmp_path) as server:
+        place = server.address + "/shards"
+        whole = clips_of(shards_folder)
+        found = clips_of(place, on_skip=lambda *line: told.append(line))
+    # Others take its clips' places.
+    assert found.shape == whole.shape
+    assert told[0][0] == f"{place}/{gone.name}"
+    assert "no such file" in told[0][1]
 
 
 def test_a_connection_that_breaks_amid_a_shard_is_mended(web, shards_folder):

@@ -829,14 +829,14 @@ def _examples(name) -> Iterator[Any]:
 
 
 def _copied(name) -> str:
-    """The copy of a shard; its own name if it is not there.
+    """The copy of a shard; nothing if it is not there.
 
     A connection that cannot be mended is no damage: it ends the work.
     """
     try:
         return files.kept(name)
     except FileNotFoundError:
-        return name
+        return ""
 
 
 def _failing(path, reason):
