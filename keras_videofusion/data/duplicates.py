@@ -9,6 +9,14 @@ at one offset. The share of frames that do is the result.
 A copy may be encoded anew, rescaled, lighter or darker, cropped by a twentieth
 on any sides, cut at both ends, and bear a logo.
 
+Measured, per video and core: looking at one of four seconds 16 ms and 9 kB of
+cache, the index 1 ms and 17 kB of scratch on disk, a comparison 1.5 ms (of
+neighbours; 6 ms of copies). Memory peaks at 1.3 GB for 30,000 videos and 1.7
+for 100,000, drawn crowded on purpose. For a million that leads to 0.6 hours of
+index, 15 of comparisons and 17 GB of scratch; of five minutes each they keep
+194 kB of cache, 194 GB in all, and looking at them takes longest. No million
+was run.
+
 Reference:
     Karpathy et al., CVPR 2014, section 4.1: of a million videos 1,755 have a
     significant fraction of near-duplicate frames across the splits.
