@@ -188,7 +188,8 @@ def prepare(arguments):
             f"{found['videos']} videos, {found['records']} "
             f"{'parts' if arguments.all_frames else 'clips'}, "
             f"{len(found['skipped'])} skipped; {len(found['shards'])} shards "
-            f"of {found['bytes'] / 1e6:.1f} MB in all in {printable(arguments.out)}"
+            f"of {found['bytes'] / 1e6:.1f} MB in all, in "
+            f"{printable(arguments.out)}"
         )
     return 1 if found["skipped"] else 0
 
