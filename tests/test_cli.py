@@ -332,35 +332,6 @@ def test_methods_offered_are_those_there_are(capsys):
     assert "{" + ",".join(METHODS) + "}" in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def ucf101(shapes_folder, tmp_path_factory):
-    """UCF-101 as its authors publish it, but for nearly all of its videos."""
-    root = tmp_path_factory.mktemp("published")
-    lists = root / "ucfTrainTestlist"
-    lists.mkdir()
-    names = ("Archery", "Biking")
-    (lists / "classInd.txt").write_text("1 Archery\n2 Biking\n")
-    drawn = sorted(shapes_folder.rglob("*.mp4"))
-    for name, clip in zip(names, drawn, strict=False):
-        (root / "UCF-101" / name).mkdir(parents=True)
-        for group in range(1, 4):
-            shutil.copy(
-                clip, root / f"UCF-101/{name}/v_{name}_g0{group}_c01.mp4"
-            )
-    for fold in range(1, 4):
-        for part in ("train", "test"):
-            (lists / f"{part}list0{fold}.txt").write_text(
-                "".join(
-                    f"{name}/v_{name}_g0{group}_c01.avi"
-                    f"{f' {number}' if part == 'train' else ''}\n"
-                    for number, name in enumerate(names, 1)
-                    for group in range(1, 5)  # the fourth is not there
-                    if (group == fold) == (part == "test")
-                )
-            )
-    return root
-
-
 def test_a_published_data_set_is_trained_on_by_its_name(
     ucf101, tmp_path, capsys
 ):

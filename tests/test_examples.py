@@ -55,7 +55,7 @@ def test_classify_a_file(shapes_folder, tmp_path):
     assert out.count("%") == 4
 
 
-def test_readmes_python_runs(shapes_folder, tmp_path, monkeypatch):
+def test_readmes_python_runs(shapes_folder, ucf101, tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     assert blocks
@@ -65,6 +65,7 @@ def test_readmes_python_runs(shapes_folder, tmp_path, monkeypatch):
         # The same lines at a size that a test can afford.
         small = block.replace("width=0.25", "width=0.02")
         small = re.sub(r"epochs=\d+", "epochs=1", small)
+        small = small.replace("/data/ucf101", str(ucf101))
         script = tmp_path / f"readme{place}.py"
         script.write_text(small)
         runpy.run_path(str(script))
