@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+from batches import assert_equal, taken
 
 from keras_videofusion.data import pipeline
 from keras_videofusion.data.augmentation import (
@@ -26,19 +27,6 @@ from keras_videofusion.data.pipeline import (
 from keras_videofusion.data.video import decode, read_clips
 
 SPEC = ClipSpec(frames=3, step=2, resize=("square", 40), size=(32, 30))
-
-
-def taken(dataset, count=None):
-    """Batches as NumPy arrays."""
-    dataset = dataset if count is None else dataset.take(count)
-    return [tuple(part.numpy() for part in batch) for batch in dataset]
-
-
-def assert_equal(first, second):
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        for x, y in zip(a, b, strict=True):
-            np.testing.assert_array_equal(x, y)
 
 
 def frames_of(catalog):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from batches import assert_equal, taken
 
 from keras_videofusion import benchmark, cli
 from keras_videofusion.data import prepare as writing
@@ -39,19 +40,6 @@ def psnr(first, second):
     """Decibels between two arrays of bytes."""
     error = np.square(first.astype(float) - second.astype(float)).mean()
     return 10 * np.log10(255**2 / error)
-
-
-def taken(dataset, count=None):
-    """Batches as NumPy arrays."""
-    dataset = dataset if count is None else dataset.take(count)
-    return [tuple(part.numpy() for part in batch) for batch in dataset]
-
-
-def assert_equal(first, second):
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        for x, y in zip(a, b, strict=True):
-            np.testing.assert_array_equal(x, y)
 
 
 def stored_pixels(folder):
