@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
+from keras_videofusion.data.batches import Batches
 from keras_videofusion.data.catalog import (
     Catalog,
     grouped,
@@ -200,10 +201,13 @@ def _finished(reader, batch_size, labels, grey, renewed):
             tf.numpy_function(lambda: np.int64(next(passes)), [], tf.int64), ()
         )
     )
-    found = reader.dataset(batch_size, epochs, labels)
+    batches = None
+    if batch_size is not None:
+        batches = Batches(len(reader), batch_size)
+    found = reader.dataset(batches, epochs, labels)
     if grey:
         found = found.map(_greyed)
-    found = found.apply(
+    found = found.prefetch(2).apply(
         tf.data.experimental.assert_cardinality(
             steps(reader.catalog, batch_size or 1, reader.clips)
         )

@@ -23,6 +23,7 @@ from keras_videofusion.data.augmentation import (
     random_colour,
     random_crop_flip,
 )
+from keras_videofusion.data.batches import Batches
 from keras_videofusion.data.catalog import Catalog
 from keras_videofusion.data.clips import ClipSpec, each_stream
 from keras_videofusion.data.flow import LIMIT, open_flow
@@ -32,6 +33,8 @@ from keras_videofusion.data.video import read_clips, VideoError
 
 # "dense" gives every video another number of clips: it serves scoring.
 SAMPLERS = ("random", "uniform", "centre")
+# What comes equally often in an epoch: every video, or every class.
+ORDERS = ("videos", "classes")
 
 
 def steps(
@@ -108,6 +111,8 @@ class Reader:
         jitter: Float, strength of `random_colour` where `augment`.
         flow: Where flow comes from, for clips with a flow stream: the folder
             that `videofusion flow` made, or the name of a method.
+        alike: `"videos"`: every video gives as many samples as any other;
+            `"classes"`: every class does, and within it every video.
 
     Raises:
         ValueError: If the catalog is empty or an argument out of range, or if
@@ -127,8 +132,11 @@ class Reader:
         on_skip: Callable[[str, str], None] | None,
         jitter: float = 0.0,
         flow: str | os.PathLike | None = None,
+        alike: str = "videos",
     ):
         _expect_drawing(catalog, sampler, clips, seed, on_error)
+        _expect_one_of(ORDERS, "alike", alike)
+        self.alike = alike
         self.flow = None
         if "flow" in spec.streams:
             self.flow = open_flow(flow, catalog.root)
@@ -158,7 +166,34 @@ class Reader:
         if not self.shuffle:
             return np.arange(len(self))
         generator = np.random.default_rng([self.seed, epoch])
+        if self.alike == "classes":
+            return self._balanced(generator)
         return generator.permutation(len(self))
+
+    def _balanced(self, generator):
+        """An epoch in which classes come equally often, one more or less.
+
+        A class whose videos are too few shows them again; of one that has
+        too many another choice is shown in every epoch.
+        """
+        numbers, begins = self.catalog.numbers
+        shown = np.unique(numbers)
+        videos = np.repeat(np.arange(len(self.catalog)), np.diff(begins))
+        sorted_ = np.argsort(numbers, kind="stable")
+        bounds = np.searchsorted(numbers[sorted_], [*shown, np.inf])
+        # The classes that get one sample more are drawn too.
+        quotas = np.full(len(shown), len(self) // len(shown))
+        more = generator.permutation(len(shown))[: len(self) % len(shown)]
+        quotas[more] += 1
+        found = []
+        for place, quota in enumerate(quotas):
+            own = videos[sorted_[bounds[place] : bounds[place + 1]]]
+            own = (own[:, None] * self.clips + np.arange(self.clips)).ravel()
+            rounds = -(-int(quota) // len(own))
+            drawn = [generator.permutation(own) for _ in range(rounds)]
+            found.append(np.concatenate([[], *drawn])[:quota])
+        order = np.concatenate(found).astype(np.int64)
+        return generator.permutation(order)
 
     def __call__(self, epoch: int, position: int) -> tuple[Any, int]:
         """The clip at a position, and the number of its video.
@@ -223,20 +258,21 @@ class Reader:
 
     def dataset(
         self,
-        batch: int | None,
+        batches: Batches | None,
         epochs: tf.data.Dataset,
         labels: Callable[[int], np.ndarray] | None,
     ) -> tf.data.Dataset:
         """Batches of (clips, labels), or of clips, epoch after epoch.
 
         Args:
-            batch: Integer, or None for single samples.
+            batches: `Batches`, or None for single samples.
             epochs: Dataset of int64 scalars.
             labels: Function from a video's place to its label, an array of
                 one shape and kind, or None.
 
         Returns:
-            `tf.data.Dataset`; no batch straddles two epochs.
+            `tf.data.Dataset`; no batch straddles two epochs. Of parts of
+            batches it is of (clips, labels, weights).
         """
         label = labels or (lambda place: np.zeros(()))
         kind = np.asarray(label(0))
@@ -272,12 +308,17 @@ class Reader:
             }
             row = tf.ensure_shape(row, (1, *kind.shape))
             clip = clip[self.spec.streams[0]] if one else clip
-            return clip if labels is None else (clip, row)
+            if labels is None:
+                return clip
+            if batches is None or batches.part is None:
+                return clip, row
+            return clip, row, batches.weight(position)[None]
 
         def positions(epoch):
-            return tf.data.Dataset.range(len(self)).map(
+            found = tf.data.Dataset.range(len(self)).map(
                 lambda position: (epoch, position)
             )
+            return found if batches is None else batches.chosen(epoch, found)
 
         # One parallel map over all epochs: threads do not wait at their ends.
         found = epochs.flat_map(positions).map(
@@ -287,40 +328,27 @@ class Reader:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        if batch is None:
-            return _finished(found.unbatch(), self.spec)
-        return _finished(_batches(found, len(self), batch), self.spec)
+        found = found.unbatch() if batches is None else batches.gathered(found)
+        return _in_pixels(found, self.spec)
 
 
-def _batches(samples, count, batch):
-    """Samples with a first axis of 1 in batches, none of two epochs."""
-    _expect_at_least(1, "batch", batch)
-    whole, left = divmod(count, batch)
-    return samples.rebatch([batch] * whole + [left] * bool(left))
-
-
-def _finished(clips, spec):
-    """Flow in pixels, and a batch or two ahead of who asks."""
-    if "flow" in spec.streams:
-        # Bytes so far: a fourth of what floats would carry.
-        clips = clips.map(
-            _in_pixels,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-    return clips.prefetch(2)
-
-
-def _in_pixels(clips, *labels):
-    """Flow among the streams from bytes to pixels per frame."""
+def _in_pixels(clips, spec):
+    """A data set whose flow came in bytes, a fourth of what floats carry."""
+    if "flow" not in spec.streams:
+        return clips
 
     def pixels(stream):
         if stream.shape[-1] != 2:
             return stream
         return (tf.cast(stream, tf.float32) - 128) * (LIMIT / 127)
 
-    found = each_stream(pixels, clips)
-    return (found, *labels) if labels else found
+    def each(clips, *rest):
+        found = each_stream(pixels, clips)
+        return (found, *rest) if rest else found
+
+    return clips.map(
+        each, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
 
 
 def training_clips(
@@ -338,6 +366,10 @@ def training_clips(
     flow: str | os.PathLike | None = None,
     worker: tuple[int, int] | None = None,
     cache: str | None = None,
+    first_step: int = 0,
+    part: tuple[int, int] | None = None,
+    alike: str = "videos",
+    mixup: float = 0.0,
 ) -> tf.data.Dataset:
     """Clips to learn from, without end; an epoch has `steps(...)` batches.
 
@@ -366,35 +398,55 @@ def training_clips(
         cache: Of shards: `"memory"`: they are read once, and the encoded
             clips kept; `"pixels"`: the decoded ones (1.2 MB for ten frames of
             200 x 200); None: they are read in every epoch.
+        first_step: Integer, the batch of the first epoch to begin with.
+        part: `(index, count)`: of every batch one of `count` parts, for one
+            of several machines that share each step; None: all of it.
+        alike: `"videos"`: every video comes equally often; `"classes"`:
+            every class does, and within it every video. Of videos only.
+        mixup: Float, strength of
+            `keras_videofusion.data.batches.Batches.mixed`; 0: none.
 
     Returns:
         `tf.data.Dataset` of uint8 `(batch, time, height, width, 3)` and
         float32 `(batch, classes)`, each row uniform over the true classes.
         Flow is float32 of shape `(batch, chunks * flow, height, width, 2)`,
-        in pixels per frame; two streams are a dict.
+        in pixels per frame; two streams are a dict. With `part` float32
+        weights of shape `(batch,)` follow, 0 for a clip that only fills.
 
     Raises:
         ValueError: If the catalog is empty or an argument out of range.
     """
     epochs = tf.data.Dataset.counter(first_epoch)
+    if mixup < 0:
+        raise ValueError(f"`mixup` must be 0 or more. Received: mixup={mixup}")
     if read_manifest(catalog.root) is not None:
         _expect_drawing(catalog, sampler, clips_per_video, seed, on_error)
-        stored = ShardReader(
+        if alike != "videos":
+            raise ValueError(
+                "`alike` is for videos: shards come in the order in which "
+                "they lie. Give their classes weights instead. "
+                f"Received: alike={alike!r}"
+            )
+        reader: Reader | ShardReader = ShardReader(
             catalog, spec, clips_per_video, seed, True, augment, on_error,
             on_skip, jitter, worker, cache,
         )  # fmt: skip
-        found = _batches(stored.dataset(epochs), len(stored), batch)
-        return _finished(found, spec)
-    if worker is not None or cache is not None:
+    elif worker is not None or cache is not None:
         raise ValueError(
             "`worker` and `cache` are for shards. "
             f"Received: worker={worker}, cache={cache!r}, a catalog of videos"
         )
-    reader = Reader(
-        catalog, spec, sampler, clips_per_video, seed, True, augment,
-        on_error, on_skip, jitter, flow,
-    )  # fmt: skip
-    return reader.dataset(batch, epochs, catalog.target)
+    else:
+        reader = Reader(
+            catalog, spec, sampler, clips_per_video, seed, True, augment,
+            on_error, on_skip, jitter, flow, alike,
+        )  # fmt: skip
+    batches = Batches(len(reader), batch, part, (first_epoch, first_step))
+    found = _labelled(reader, batches, epochs)
+    if mixup:
+        found = batches.mixed(found, mixup, seed)
+    # A batch or two ahead of who asks.
+    return found.prefetch(2)
 
 
 def validation_clips(
@@ -405,6 +457,7 @@ def validation_clips(
     on_error: str = "skip",
     on_skip: Callable[[str, str], None] | None = None,
     flow: str | os.PathLike | None = None,
+    part: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """The same clips every time: evenly spread, centre crop.
 
@@ -416,6 +469,7 @@ def validation_clips(
         on_error: As for `training_clips`.
         on_skip: As for `training_clips`.
         flow: As for `training_clips`.
+        part: As for `training_clips`.
 
     Returns:
         `tf.data.Dataset` of one epoch, as `training_clips` gives them.
@@ -424,22 +478,29 @@ def validation_clips(
         ValueError: If the catalog is empty or an argument out of range.
     """
     epochs = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
+    _expect_drawing(catalog, "uniform", clips, 0, on_error)
     if read_manifest(catalog.root) is not None:
-        _expect_drawing(catalog, "uniform", clips, 0, on_error)
-        stored = ShardReader(
+        reader: Reader | ShardReader = ShardReader(
             catalog, spec, clips, 0, False, False, on_error, on_skip
         )
-        found = _batches(stored.dataset(epochs), len(stored), batch)
-        found = _finished(found, spec)
     else:
         reader = Reader(
             catalog, spec, "uniform", clips, 0, False, False, on_error,
             on_skip, flow=flow,
         )  # fmt: skip
-        found = reader.dataset(batch, epochs, catalog.target)
-    return found.apply(
-        tf.data.experimental.assert_cardinality(steps(catalog, batch, clips))
+    batches = Batches(len(reader), batch, part)
+    return (
+        _labelled(reader, batches, epochs)
+        .prefetch(2)
+        .apply(tf.data.experimental.assert_cardinality(batches.steps))
     )
+
+
+def _labelled(reader, batches, epochs):
+    """Batches of (clips, labels) of either reader."""
+    if isinstance(reader, Reader):
+        return reader.dataset(batches, epochs, reader.catalog.target)
+    return _in_pixels(reader.dataset(batches, epochs), reader.spec)
 
 
 def _expect_drawing(catalog, sampler, clips, seed, on_error):

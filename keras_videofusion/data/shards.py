@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_videofusion.data import files
+from keras_videofusion.data.batches import Batches
 from keras_videofusion.data.catalog import Catalog, open_catalog
 from keras_videofusion.data.clips import (
     clip_starts,
@@ -492,25 +493,36 @@ class ShardReader:
         )
         return (shown / tf.reduce_sum(shown))[None]
 
-    def dataset(self, epochs: tf.data.Dataset) -> tf.data.Dataset:
-        """Samples epoch after epoch.
+    def dataset(
+        self, batches: Batches, epochs: tf.data.Dataset
+    ) -> tf.data.Dataset:
+        """Batches of (clips, labels), epoch after epoch.
 
         Args:
+            batches: `Batches`.
             epochs: Dataset of int64 scalars.
 
         Returns:
-            `tf.data.Dataset` of (clip, label), each with a first axis of 1;
-            flow in bytes.
+            `tf.data.Dataset`; flow in bytes. Of parts of batches it is of
+            (clips, labels, weights).
         """
 
         def sample(epoch, position, sample):
             clip = self._sample(epoch, position, sample)
             if len(clip) == 1:
                 clip = clip[self.spec.streams[0]]
-            return clip, self._target(sample["place"])
+            target = self._target(sample["place"])
+            if batches.part is None:
+                return clip, target
+            return clip, target, batches.weight(position)[None]
 
-        return epochs.flat_map(self._epoch).map(
-            sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        def samples(epoch):
+            return batches.chosen(epoch, self._epoch(epoch))
+
+        return batches.gathered(
+            epochs.flat_map(samples).map(
+                sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            )
         )
 
     # In memory.
