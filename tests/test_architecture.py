@@ -28,14 +28,15 @@ WITHIN_FLOOR = {("data", "layers")}
 TENSORFLOW = {
     "applications/releases.py",
     "data/addresses.py",
+    "data/batches.py",
     "data/pipeline.py",
     "data/prepare.py",
     "data/shards.py",
     "data/directory.py",
     "datasets/youtube8m.py",
+    "training/devices.py",
     "training/fit.py",
     "training/run.py",
-    "training/strategy.py",
     "benchmark.py",
 }
 

@@ -16,7 +16,7 @@ import pytest
 from keras_videofusion.applications import get_model
 from keras_videofusion.data.catalog import Catalog, open_catalog, Video
 from keras_videofusion.data.flow import open_flow
-from keras_videofusion.training import fit
+from keras_videofusion.training import build, fit
 from keras_videofusion.training.callbacks import TrainingError
 from keras_videofusion.training.evaluate import evaluate, flow_of, rows_of
 from keras_videofusion.training.recipe import Recipe
@@ -125,57 +125,6 @@ def test_two_runs_of_one_seed_are_equal_to_the_bit(catalog, trained, tmp_path):
     assert not same(weights(trained.folder), weights(other.folder))
 
 
-class Stop(keras.callbacks.Callback):
-    """Dies like a killed process in the second epoch."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.epoch == 1 and batch == 1:
-            raise KeyboardInterrupt
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-
-def test_a_killed_run_goes_on_to_the_same_weights(catalog, tmp_path):
-    recipe = dataclasses.replace(
-        SMALL, epochs=4, plateau_patience=1, dropout=0.5, learning_rate=1e-3
-    )
-    whole = fit.train(recipe, catalog, tmp_path / "whole", verbose=0, say=quiet)
-    with pytest.raises(KeyboardInterrupt):
-        fit.train(
-            recipe,
-            catalog,
-            tmp_path / "cut",
-            callbacks=[Stop()],
-            verbose=0,
-            say=quiet,
-        )
-    assert Run(tmp_path / "cut").state["epoch"] == 1
-    cut = fit.train(
-        recipe, catalog, tmp_path / "cut", resume=True, verbose=0, say=quiet
-    )
-    newest = [
-        run.path("checkpoints") / run.state["weights"] for run in (whole, cut)
-    ]
-    models = []
-    for path in newest:
-        model = fit.build(recipe, whole.spec, 4)
-        model.compile(fit.optimizer_of(recipe), "categorical_crossentropy")
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(path)
-        models.append(model)
-    assert same(*(m.get_weights() for m in models))
-    assert same(
-        *([np.asarray(v) for v in m.optimizer.variables] for m in models)
-    )
-    keep = ("epoch", "loss", "val_loss", "learning_rate")
-    histories = [
-        [[row[k] for k in keep] for row in run.state["history"]]
-        for run in (whole, cut)
-    ]
-    assert histories[0] == histories[1]
-
-
 def test_resume_changes_nothing_in_a_finished_run(trained, catalog):
     before = {
         p: p.stat().st_mtime_ns
@@ -209,17 +158,6 @@ def test_a_strangers_folder_is_left_alone(catalog, tmp_path):
         with pytest.raises(RunError, match="is not empty and holds no run"):
             fit.train(SMALL, catalog, tmp_path, overwrite=overwrite, say=quiet)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
-
-
-def test_a_cut_checkpoint_is_one_clear_error(trained, catalog, tmp_path):
-    shutil.copytree(trained.folder, tmp_path / "run")
-    run = Run(tmp_path / "run")
-    path = run.path("checkpoints") / run.state["weights"]
-    path.write_bytes(path.read_bytes()[:1000])
-    longer = dataclasses.replace(SMALL, epochs=3)
-    with pytest.raises(RunError, match="cannot be read.*--overwrite"):
-        fit.train(longer, catalog, run.folder, resume=True, say=quiet)
-    assert run.model() is not None
 
 
 def test_a_loss_that_is_no_number_ends_with_advice(catalog, tmp_path):
@@ -436,21 +374,21 @@ def recipe(**changes):
 
 
 def test_a_recipe_changes_the_clip():
-    spec = fit.clip_of(recipe(frames=16, size=64, step=2, fps=0.0))
+    spec = build.clip_of(recipe(frames=16, size=64, step=2, fps=0.0))
 
     assert spec.shapes == {"rgb": (16, 64, 64, 3)}
     assert (spec.step, spec.fps, spec.short) == (2, None, "loop")
     assert spec.resize == ("short_side", 73)
-    stretched = fit.clip_of(recipe(size=64, resize="stretch"))
+    stretched = build.clip_of(recipe(size=64, resize="stretch"))
     assert stretched.resize == (73, 73)
-    square = fit.clip_of(recipe(model="c3d", resize="square"))
+    square = build.clip_of(recipe(model="c3d", resize="square"))
     assert square.resize == ("square", 171)
 
 
 def test_ten_fields_stay_ten_however_many_frames():
-    spec = fit.clip_of(recipe(model="two_stream", frames=2))
+    spec = build.clip_of(recipe(model="two_stream", frames=2))
     assert spec.shapes["flow"][0] == 10
-    spec = fit.clip_of(recipe(model="two_stream_i3d", frames=8))
+    spec = build.clip_of(recipe(model="two_stream_i3d", frames=8))
     assert [shape[0] for shape in spec.shapes.values()] == [8, 8]
 
 
@@ -462,7 +400,7 @@ def test_options_reach_the_builder():
         options={"boundary": "mixed_5b", "momentum": 0.9},
     )
 
-    model = fit.build(chosen, fit.clip_of(chosen), 3)
+    model = build.build(chosen, build.clip_of(chosen), 3)
 
     assert model.get_layer("mixed_4f_b1b").kernel.shape[0] == 1
     assert model.get_layer("mixed_5b_b1b").kernel.shape[0] == 3
@@ -472,7 +410,7 @@ def test_options_reach_the_builder():
 def test_options_that_the_builder_has_not_are_named():
     chosen = recipe(options={"boundary": "mixed_5b"})
     with pytest.raises(ValueError, match=r"`options` of i3d.*grid.*boundary"):
-        fit.build(chosen, fit.clip_of(chosen), 3)
+        build.build(chosen, build.clip_of(chosen), 3)
 
 
 @pytest.mark.slow
@@ -490,7 +428,7 @@ def test_a_recurrent_network_learns_from_every_frame(catalog, tmp_path):
     run = fit.train(chosen, catalog, tmp_path / "r", verbose=0, say=quiet)
 
     shape = (None, 3, 49, 49, 3)
-    parts = fit.build(chosen, run.spec, 4, training=True)
+    parts = build.build(chosen, run.spec, 4, training=True)
     assert parts.input_shape == shape
     assert parts.output_shape == (None, 3, 4)
     assert run.model().output_shape == (None, 4)

@@ -6,7 +6,7 @@ import pytest
 
 from keras_videofusion import cli
 from keras_videofusion.cli import train
-from keras_videofusion.training.recipe import Recipe, RECIPES
+from keras_videofusion.training.recipe import numbers, Recipe, RECIPES
 
 
 def test_defaults_are_the_papers():
@@ -50,11 +50,11 @@ def test_every_field_is_a_flag():
     text = ["train", "videos", "--run", "r"]
     for part in dataclasses.fields(Recipe):
         assert getattr(cli.parse(text), part.name) is None
-        if part.name == "options":
-            given = cli.parse([*text, "--option", "grid=torch"])
-            assert given.options == [("grid", "torch")]
-            continue
         flag = "--" + part.name.replace("_", "-")
+        if part.metadata["kind"] is dict:
+            given = cli.parse([*text, flag.removesuffix("s"), "grid=torch"])
+            assert getattr(given, part.name) == [("grid", "torch")]
+            continue
         if part.metadata["kind"] is bool:
             given = cli.parse([*text, "--no-" + flag[2:]])
             assert getattr(given, part.name) is False
@@ -65,6 +65,7 @@ def test_every_field_is_a_flag():
                 int: ["3"],
                 float: ["0.5"],
                 str: ["word"],
+                numbers: ["2,4.5"],
             }[part.metadata["kind"]]
         )
         given = cli.parse([*text, flag, value[0]])

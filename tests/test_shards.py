@@ -27,7 +27,7 @@ from keras_videofusion.data.pipeline import (
 from keras_videofusion.data.prepare import prepare
 from keras_videofusion.data.video import decode, VideoError
 from keras_videofusion.evaluation import protocol
-from keras_videofusion.training import fit
+from keras_videofusion.training import build, fit
 from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.training.run import Run
 
@@ -668,7 +668,7 @@ def learnable(shapes_folder, tmp_path_factory):
     """Shards that the recipe's network can eat."""
     out = tmp_path_factory.mktemp("shards") / "learnable"
     return prepare(
-        open_catalog(shapes_folder), out, fit.clip_of(RECIPE), clips=3
+        open_catalog(shapes_folder), out, build.clip_of(RECIPE), clips=3
     ) and out  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_videofusion.training.strategy import open_strategy
+from keras_videofusion.training.strategy import open_devices
 
 SCRIPT = """
 import sys
@@ -17,7 +17,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 half = tf.config.LogicalDeviceConfiguration()
 tf.config.set_logical_device_configuration(cpu, [half, half])
 from keras_videofusion.data.catalog import open_catalog
-from keras_videofusion.training import fit
+from keras_videofusion.training import build, fit
 from keras_videofusion.training.recipe import Recipe
 
 data, out = sys.argv[1:]
@@ -31,7 +31,7 @@ for name in ("one", "mirrored"):
     weights[name] = run.model().get_weights()
 for a, b in zip(weights["one"], weights["mirrored"]):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-start = fit.build(recipe, run.spec, 4).get_weights()
+start = build.build(recipe, run.spec, 4).get_weights()
 assert max(np.abs(a - b).max() for a, b in zip(start, weights["one"])) > 1e-4
 """
 
@@ -49,4 +49,4 @@ def test_two_devices_train_to_the_weights_of_one(shapes_folder, tmp_path):
 
 def test_an_unknown_strategy_is_refused():
     with pytest.raises(ValueError, match="Received: strategy='two'"):
-        open_strategy("two")
+        open_devices("two")

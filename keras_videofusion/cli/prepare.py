@@ -197,7 +197,7 @@ def prepare(arguments):
 def _clip(arguments):
     """The clip to store: a network's, with what the flags change of it."""
     from keras_videofusion.data.clips import ClipSpec
-    from keras_videofusion.training.fit import clip_of
+    from keras_videofusion.training.build import clip_of
     from keras_videofusion.training.recipe import Recipe
 
     changes = {

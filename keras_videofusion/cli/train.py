@@ -79,6 +79,21 @@ def flags(verbs):
         help="hold out the K-th of N folds of groups",
     )
     cache_flag(parser)
+    parser.add_argument(
+        "--checkpoint-steps",
+        metavar="INT",
+        type=int,
+        default=0,
+        help="keep all that --resume needs after so many steps, beside the "
+        "ends of epochs; 0: not for that reason (default: 0)",
+    )
+    parser.add_argument(
+        "--checkpoint-minutes",
+        metavar="FLOAT",
+        type=float,
+        default=10.0,
+        help="and after so many minutes; 0: not for that reason (default: 10)",
+    )
     stands = parser.add_mutually_exclusive_group()
     stands.add_argument(
         "--resume",
@@ -98,17 +113,17 @@ def _recipe_flags(parser):
     for part in dataclasses.fields(Recipe):
         flag = "--" + part.name.replace("_", "-")
         help = part.metadata["help"].replace("%", "%%")
-        if part.name == "options":
+        if part.metadata["kind"] is dict:
             group.add_argument(
-                "--option",
-                dest="options",
+                flag.removesuffix("s"),
+                dest=part.name,
                 action="append",
                 type=option,
                 metavar="NAME=VALUE",
                 help=help,
             )
             continue
-        if part.default is not None:
+        if part.default not in (None, ()):
             help += f" (default: {part.default})"
         if isinstance(part.default, bool):
             group.add_argument(
@@ -146,8 +161,9 @@ def recipe_of(arguments, base):
         for part in dataclasses.fields(Recipe)
         if getattr(arguments, part.name) is not None
     }
-    if "options" in given:
-        given["options"] = {**base.options, **dict(given["options"])}
+    for name, value in given.items():
+        if isinstance(getattr(base, name), dict):
+            given[name] = {**getattr(base, name), **dict(value)}
     try:
         return dataclasses.replace(base, **given)
     except ValueError as error:
@@ -193,5 +209,7 @@ def train(arguments):
         on_error=arguments.on_error,
         flow=arguments.flow,
         cache=arguments.cache,
+        checkpoint_steps=arguments.checkpoint_steps,
+        checkpoint_minutes=arguments.checkpoint_minutes,
         say=lambda line: print(printable(line), flush=True),
     )

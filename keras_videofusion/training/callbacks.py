@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import time
+import zlib
 
 import keras
 import numpy as np
@@ -32,11 +33,15 @@ class TrainingError(RuntimeError):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """After every epoch: weights, optimizer, callbacks' memory, history.
+    """Weights, optimizer, metrics, callbacks' memory and history, on disk.
 
-    A run that is resumed from them repeats, on one processor, the run that
-    was never stopped to the bit. Keep it last in the list, so that it sees
-    what the other callbacks have decided.
+    They are written at the end of every epoch, and within epochs as often as
+    is asked. A run that is resumed from any of them repeats, on one
+    processor, the run that was never stopped to the bit. The one before the
+    newest is kept too, in case that the newest is damaged.
+
+    Keep it last in the list, so that it sees what the other callbacks have
+    decided.
 
     Args:
         run: `keras_videofusion.training.run.Run`.
@@ -44,19 +49,51 @@ class Checkpoints(keras.callbacks.Callback):
             the weights into `model.keras`, which holds no optimizer.
         monitor: Name of the log by which the best network is chosen, lower
             is better.
-        others: The callbacks whose memory is kept.
-        state: Dict of an earlier checkpoint, or None.
+        others: The callbacks whose memory is kept: of Keras's what `MEMORY`
+            names, of others what their attribute `kept` names.
+        metrics: List of `keras.metrics.Metric`, whose sums of an epoch that
+            is gone on with count too.
+        steps: Integer, steps of a whole epoch.
+        state: Dict of the checkpoint that is gone on from, or None.
+        every: Integer, a checkpoint after so many steps; 0: none within
+            epochs for that reason.
+        minutes: Float, and after so many minutes; 0: none.
+        ended: Function that says whether the run was asked to end; it ends
+            then at once, with a checkpoint.
+        chief: Whether this process writes. Others take part, since reading
+            what several hold together needs them all.
     """
 
-    def __init__(self, run, network, monitor, others, state=None):
+    def __init__(
+        self,
+        run,
+        network,
+        monitor,
+        others,
+        metrics,
+        steps,
+        state=None,
+        every=0,
+        minutes=0.0,
+        ended=lambda: False,
+        chief=True,
+    ):
         super().__init__()
         self.run = run
         self.network = network
         self.monitor = monitor
         self.others = others
+        self.metrics = metrics
+        self.steps = steps
+        self.every = every
+        self.seconds = 60 * minutes
+        self.ended = ended
+        self.chief = chief
         self.rows = list(state["history"]) if state else []
-        self.best = state["best"] if state else math.inf
+        self.best = state["best"] if state else None
         self.memory = state["memory"] if state else {}
+        self.sums = state["metrics"] if state else []
+        self.written = time.monotonic()
 
     def on_train_begin(self, logs=None):
         # Keras's callbacks forget everything in their `on_train_begin`,
@@ -66,57 +103,121 @@ class Checkpoints(keras.callbacks.Callback):
             for name, value in kept.items():
                 setattr(other, name, value)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        # Keras has just set them to nothing: of the epoch that is gone on
+        # with, the steps before count too.
+        sums, self.sums = self.sums, []
+        if sums:
+            for variable, value in zip(self.variables, sums, strict=True):
+                variable.assign(np.array(value, variable.dtype))
+
+    @property
+    def variables(self):
+        """The variables of all metrics."""
+        return [v for metric in self.metrics for v in metric.variables]
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = batch + 1
+        if done == self.steps:
+            return
+        ended = self.ended()
+        often = self.every and done % self.every == 0
+        late = self.seconds and (
+            time.monotonic() - self.written >= self.seconds
+        )
+        if often or late or ended:
+            self.save(self.epoch, done)
+        if ended:
+            raise TrainingError(
+                f"asked to end, after step {done} of {self.steps} of epoch "
+                f"{self.epoch + 1}, which is kept. Go on with --resume --run "
+                f"{self.run.folder}"
+            )
+
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1}
         row.update({key: float(value) for key, value in logs.items()})
         self.rows.append(row)
-        self.save(row)
+        self.save(epoch + 1, 0, row)
 
-    def save(self, row):
-        """Writes the checkpoint of the epoch that `row` tells of."""
-        epoch = row["epoch"]
+    def save(self, epoch, step, row=None):
+        """Writes a checkpoint.
+
+        Args:
+            epoch: Integer, whole epochs done.
+            step: Integer, steps done of the next.
+            row: Dict, the history's last row, at the end of an epoch.
+
+        Raises:
+            TrainingError: If it cannot be written.
+        """
+        state = self.state(epoch, step)
+        weights = self.model.get_weights() if row else None
+        if not self.chief:
+            return
         folder = self.run.path("checkpoints")
+        name = f"epoch-{epoch:05d}-step-{step:08d}"
         try:
-            weights = f"epoch-{epoch:05d}{ENDING}"
-            with written(join(folder, weights)) as draft:
+            state["weights"] = name + ENDING
+            with written(join(folder, state["weights"])) as draft:
                 self.model.save_weights(draft)
-            better = row.get(self.monitor, math.nan) < self.best
-            if better or not exists(self.run.path("model.keras")):
-                self.best = row.get(self.monitor, self.best)
-                self.network.set_weights(self.model.get_weights())
-                with written(self.run.path("model.keras")) as draft:
-                    self.network.save(draft)
-            write_text(self.run.path("history.csv"), table(self.rows))
-            write_json(join(folder, "state.json"), self.state(epoch, weights))
-            for older in names(folder):
-                if older.endswith(ENDING) and older != weights:
-                    remove(join(folder, older))
+                state["checksum"] = checksum(draft)
+            if row:
+                value = row.get(self.monitor, math.nan)
+                better = self.best is None or value < self.best
+                if better or not exists(self.run.path("model.keras")):
+                    if math.isfinite(value):
+                        state["best"] = self.best = value
+                    self.network.set_weights(weights)
+                    with written(self.run.path("model.keras")) as draft:
+                        self.network.save(draft)
+                write_text(self.run.path("history.csv"), table(self.rows))
+            write_json(join(folder, name + ".json"), state)
+            # Two are kept.
+            older = [n for n in self.run.checkpoints() if n != name][1:]
+            for old in older:
+                remove(join(folder, old + ".json"))
+            kept = {n + ENDING for n in self.run.checkpoints()}
+            for file in names(folder):
+                if file.endswith(ENDING) and file not in kept:
+                    remove(join(folder, file))
         except OSError as error:
             raise TrainingError(
-                f"the checkpoint of epoch {epoch} could not be written to "
-                f"{folder}: {error.strerror or error}. Make room, then go on "
-                f"with --resume --run {self.run.folder}"
+                f"the checkpoint of epoch {epoch}, step {step} could not be "
+                f"written to {folder}: {error.strerror or error}. Make room, "
+                f"then go on with --resume --run {self.run.folder}"
             ) from error
+        self.written = time.monotonic()
 
-    def state(self, epoch, weights):
+    def state(self, epoch, step):
+        """What no weights file holds, as JSON takes it."""
+        memory = {
+            type(other).__name__: {
+                name: plain(getattr(other, name))
+                for name in kept_of(other)
+                if getattr(other, name, None) is not None
+            }
+            for other in self.others
+            if kept_of(other)
+        }
+        sums = self.variables if step else []
         return {
             "epoch": epoch,
-            "weights": weights,
+            "step": step,
             "best": self.best,
             "monitor": self.monitor,
             "stopped": bool(self.model.stop_training),
             "history": self.rows,
-            "seeds": [np.asarray(v).tolist() for v in seeds(self.model)],
-            "memory": {
-                type(other).__name__: {
-                    name: plain(getattr(other, name))
-                    for name in MEMORY[type(other).__name__]
-                    if getattr(other, name, None) is not None
-                }
-                for other in self.others
-                if type(other).__name__ in MEMORY
-            },
+            "metrics": [value_of(v) for v in sums],
+            "seeds": [value_of(v) for v in seeds(self.model)],
+            "memory": memory,
         }
+
+
+def kept_of(callback):
+    """Names of what a callback remembers between epochs."""
+    return getattr(callback, "kept", MEMORY.get(type(callback).__name__, ()))
 
 
 def seeds(model):
@@ -137,6 +238,15 @@ def seeds(model):
     ]
 
 
+def checksum(file):
+    """CRC-32 of a file's bytes."""
+    found = 0
+    with open(file, "rb") as bytes_:
+        while block := bytes_.read(2**22):
+            found = zlib.crc32(block, found)
+    return found
+
+
 def plain(value):
     """A NumPy number as one of Python's, for JSON."""
     return value.item() if hasattr(value, "item") else value
@@ -150,6 +260,72 @@ def table(rows):
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+class Rate(keras.callbacks.Callback):
+    """Sets the learning rate of every step, and tells it in every epoch.
+
+    The rate is a function of the step alone, times whatever other callbacks
+    have lowered it by: a plateau's fall stays.
+
+    Args:
+        recipe: `Recipe`.
+        steps: Integer, steps of a whole epoch.
+
+    References:
+        Warm-up: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section
+        2.2. Cosine: Loshchilov & Hutter, "SGDR", ICLR 2017, equation 5.
+    """
+
+    kept = ("scale", "last")
+
+    def __init__(self, recipe, steps):
+        super().__init__()
+        self.recipe = recipe
+        self.steps = steps
+        self.scale = 1.0
+        self.last = None
+
+    def share(self, step):
+        """The share of the whole rate at a step of the whole run, from 0."""
+        recipe = self.recipe
+        warmup = recipe.warmup * self.steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if recipe.schedule == "cosine":
+            left = recipe.epochs * self.steps - warmup
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / left))
+        passed = sum(step >= epoch * self.steps for epoch in recipe.drops)
+        return recipe.drop_factor**passed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        now = rate_of(self.model)
+        if self.last and now != self.last:
+            self.scale *= now / self.last
+            self.last = now
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.recipe.schedule == "constant" and not self.recipe.warmup:
+            return
+        share = self.share(self.epoch * self.steps + batch)
+        rate = float(np.float32(self.recipe.learning_rate * self.scale * share))
+        if rate != self.last:
+            self.model.optimizer.learning_rate = rate
+            self.last = rate
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = rate_of(self.model)
+
+
+def value_of(variable):
+    """A variable's value as JSON takes it, on any backend."""
+    return keras.ops.convert_to_numpy(variable).tolist()
+
+
+def rate_of(model):
+    """The learning rate of a compiled model, a float."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
 class NoNaN(keras.callbacks.Callback):
@@ -182,15 +358,21 @@ class Speed(keras.callbacks.Callback):
 
     Args:
         clips: Integer, training clips in an epoch.
+        batch: Integer, clips in a step.
     """
 
-    def __init__(self, clips):
+    def __init__(self, clips, batch):
         super().__init__()
         self.clips = clips
+        self.batch = batch
 
     def on_epoch_begin(self, epoch, logs=None):
         self.begun = time.perf_counter()
         self.seconds = None
+        self.seen = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen += min(self.batch, self.clips - batch * self.batch)
 
     def on_test_begin(self, logs=None):
         # Validation within the epoch starts here: it is not training.
@@ -198,4 +380,4 @@ class Speed(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = self.seconds or time.perf_counter() - self.begun
-        logs["clips_per_second"] = self.clips / seconds
+        logs["clips_per_second"] = self.seen / seconds

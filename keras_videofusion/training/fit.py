@@ -1,17 +1,19 @@
 """Trains a network on a catalog and leaves a run's folder."""
 
+import contextlib
 import dataclasses
 import gc
-import inspect
+import json
+import math
+import signal
 import sys
 import traceback
+import zlib
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_videofusion.applications import clip_spec, get_model, MODELS
-from keras_videofusion.applications.assembly import SHARED
 from keras_videofusion.data.files import fetched
 from keras_videofusion.data.flow import open_flow
 from keras_videofusion.data.manifest import read_manifest
@@ -21,18 +23,19 @@ from keras_videofusion.data.pipeline import (
     training_clips,
     validation_clips,
 )
+from keras_videofusion.training.build import build, clip_of, compiled
 from keras_videofusion.training.callbacks import (
     Checkpoints,
+    checksum,
     NoNaN,
+    Rate,
     seeds,
     Speed,
     TrainingError,
 )
-from keras_videofusion.training.losses import PartsCrossentropy
-from keras_videofusion.training.metrics import HitAtK
-from keras_videofusion.training.optimizer import KrizhevskySGD
+from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.training.run import Run, RunError
-from keras_videofusion.training.strategy import open_strategy
+from keras_videofusion.training.strategy import open_devices
 
 
 def train(
@@ -46,16 +49,18 @@ def train(
     on_error="skip",
     flow=None,
     cache=None,
+    checkpoint_steps=0,
+    checkpoint_minutes=10.0,
     callbacks=(),
     verbose="auto",
     say=print,
 ):
     """Trains a network by a recipe; the run's folder holds all that results.
 
-    Training is `keras.Model.fit`. What a sample is depends on the seed, the
-    epoch and its position alone, and every epoch leaves a checkpoint, so a
-    run that was killed goes on from the last whole epoch as if it had never
-    stopped.
+    Training is `keras.Model.fit`, but of parameter servers, which it does not
+    know. What a sample is depends on the seed, the epoch and its position
+    alone, so a run that was killed goes on from its last checkpoint as if it
+    had never stopped: at the end of an epoch or in the middle of one.
 
     Args:
         recipe: `Recipe`.
@@ -74,6 +79,10 @@ def train(
             it as clips are read. A resumed run knows its own.
         cache: What is kept of shards between epochs, as for
             `keras_videofusion.data.pipeline.training_clips`.
+        checkpoint_steps: Integer: a checkpoint after so many steps of an
+            epoch, beside the one at its end; 0: none for that reason.
+        checkpoint_minutes: Float: and after so many minutes; 0: none. Of
+            several machines that share each step the steps alone count.
         callbacks: Further Keras callbacks.
         verbose: As for `keras.Model.fit`.
         say: Function of one line of text.
@@ -90,74 +99,74 @@ def train(
         Karpathy et al., CVPR 2014, section 3.3.
     """
     run = Run(run)
+    devices = open_devices(recipe.strategy)
+    if devices.serves:
+        devices.serve()
+        return run
+    if not devices.chief:
+        say, verbose = _nothing, 0
+    # One process looks at the folder; what it finds, all do.
+    before = _agreed(devices, lambda: _before(recipe, catalog, run, resume))
+    recipe = Recipe.from_json(before["recipe"])
+    if before["rows"] != fingerprint(catalog):
+        raise RunError(
+            "DATA must list the same rows on every machine, in one order. "
+            f"Received: {len(catalog)} rows of {catalog.root} that differ "
+            "from the chief's"
+        )
+    if before["finished"]:
+        say(f"{run.folder} has finished its epochs.")
+        return run
     learned = catalog.where("train")
     watched = catalog.where("validation")
-    if not len(learned):
-        raise ValueError(
-            "`catalog` has no rows to train on: their split must be 'train'. "
-            f"Received: splits={sorted({str(v.split) for v in catalog})}"
-        )
-    if len(catalog.classes) < 2:
-        raise ValueError(
-            "`catalog` must have two classes or more to tell apart. "
-            f"Received: classes={catalog.classes}"
-        )
-    state = None
-    if resume and run.exists:
-        _same(run.recipe, recipe)
-        state = run.state if run.started else None
-        if state and (state["epoch"] >= recipe.epochs or state["stopped"]):
-            say(f"{run.folder} has finished its {state['epoch']} epochs.")
-            return run
     spec = clip_of(recipe)
-    source = None
     shards = read_manifest(catalog.root)
+    source = None
     if "flow" in spec.streams and shards is None:
-        before = run if resume and run.exists else None
         source = _open_flow(flow, before, catalog.root)
     flow = source and source.place
     keras.utils.set_random_seed(recipe.seed)
-    if recipe.deterministic:
+    if recipe.deterministic and keras.backend.backend() == "tensorflow":
         tf.config.experimental.enable_op_determinism()
-    with open_strategy(recipe.strategy).scope():
-        model = build(
-            recipe, spec, len(catalog.classes), weights, training=True
+    with devices.scope():
+        model = devices.trainable(
+            build(recipe, spec, len(catalog.classes), weights, training=True)
         )
-        model.compile(
-            optimizer=optimizer_of(recipe),
-            loss=PartsCrossentropy(label_smoothing=recipe.label_smoothing),
-            # Of five classes or fewer one of the best five is always right.
-            metrics=[HitAtK(1), *[HitAtK(5)] * (len(catalog.classes) > 5)],
-            jit_compile=recipe.jit_compile,
-        )
+        metrics = compiled(model, recipe, learned)
         # Cloning would copy the optimizer, which `model.keras` leaves out.
         network = build(recipe, spec, len(catalog.classes))
-    # Before the folder is made: shards may not feed this network.
-    per_epoch = samples(learned, recipe.clips_per_video)
     skipped = {}
 
     def skip(path, error):
-        skipped[path] = error
-        say(f"skipped {path}: {error}")
+        if path not in skipped:
+            skipped[path] = error
+            say(f"skipped {path}: {error}")
 
-    clips = training_clips(
-        learned,
-        spec,
-        recipe.batch,
-        seed=recipe.seed,
-        clips_per_video=recipe.clips_per_video,
-        first_epoch=state["epoch"] if state else 0,
-        augment=recipe.augment,
-        sampler=recipe.sampler,
-        jitter=recipe.jitter,
-        on_error=on_error,
-        on_skip=skip,
-        flow=flow,
-        cache=cache,
-    )
-    checked = None
-    if len(watched):
-        checked = validation_clips(
+    def feed(epoch, step, part=None, worker=None, cache=cache):
+        return training_clips(
+            learned,
+            spec,
+            recipe.batch,
+            seed=recipe.seed,
+            clips_per_video=recipe.clips_per_video,
+            first_epoch=epoch,
+            first_step=step,
+            augment=recipe.augment,
+            sampler=recipe.sampler,
+            jitter=recipe.jitter,
+            mixup=recipe.mixup,
+            alike="classes" if recipe.balance == "sampling" else "videos",
+            on_error=on_error,
+            # Who reads shards for another calls no Python.
+            on_skip=skip if worker is None else None,
+            flow=flow,
+            cache=cache,
+            part=part,
+            worker=worker,
+        )
+
+    def checked(part=None):
+        return validation_clips(
             watched,
             spec,
             recipe.batch,
@@ -165,7 +174,11 @@ def train(
             on_error=on_error,
             on_skip=skip,
             flow=flow,
+            part=part,
         )
+
+    per_epoch = samples(learned, recipe.clips_per_video)
+    count = steps(learned, recipe.batch, recipe.clips_per_video)
     settings = {
         "recipe": recipe.to_json(),
         "clip": spec.to_json(),
@@ -175,14 +188,22 @@ def train(
             shards.recipe["flow"] if shards else source and source.method
         ),
     }
-    if not (resume and run.exists):
-        run.create(settings, catalog, overwrite)
-    elif state:
-        _restore(model, run, state)
-    monitor = "val_loss" if checked is not None else "loss"
+
+    def begin():
+        """Makes the folder, or takes up what it holds."""
+        # Before the folder is made: shards may not feed this network.
+        feed(0, 0, cache=None)
+        if before["exists"]:
+            return _restore(model, run, say)
+        return run.create(settings, catalog, overwrite)
+
+    state = _agreed(devices, begin)
+    if state:
+        devices.synchronize(model)
+    begun = (state["epoch"], state["step"]) if state else (0, 0)
+    monitor = "val_loss" if len(watched) else "loss"
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    ours = [*_stock_callbacks(recipe, run, monitor, per_epoch), *callbacks]
     say(
         f"{recipe.model}: {model.count_params():,} parameters; "
         f"{len(learned)} videos to learn, {len(watched)} to validate, "
@@ -190,38 +211,47 @@ def train(
         f"{len(catalog.classes)} classes"
     )
     failure = None
-    try:
-        model.fit(
-            clips,
-            epochs=recipe.epochs,
-            initial_epoch=state["epoch"] if state else 0,
-            steps_per_epoch=steps(
-                learned, recipe.batch, recipe.clips_per_video
-            ),
-            validation_data=checked,
-            callbacks=[
-                Speed(per_epoch),
-                *ours,
-                Checkpoints(run, network, monitor, ours, state),
-            ],
-            verbose=verbose,
-            shuffle=False,  # the clips come shuffled
+    with asked_to_end() as ended:
+        ours = [
+            Speed(per_epoch, recipe.batch),
+            Rate(recipe, count),
+            *_stock_callbacks(recipe, run, monitor, devices),
+            *callbacks,
+        ]
+        kept = Checkpoints(
+            run,
+            network,
+            monitor,
+            ours,
+            metrics,
+            count,
+            state,
+            every=checkpoint_steps,
+            # No two machines' clocks agree on a step.
+            minutes=0 if devices.part else checkpoint_minutes,
+            ended=ended,
+            chief=devices.chief,
         )
-    except tf.errors.ResourceExhaustedError:
-        failure = TrainingError(
-            "out of memory: pass a smaller --batch "
-            f"(it is {recipe.batch}), --size or --width, or "
-            "--precision mixed_bfloat16"
-        )
-    except tf.errors.OpError as error:
-        failure = TrainingError(_first_line(error))
-    except BaseException as error:
-        # The frames of the traceback hold the data set's iterator, whose
-        # threads call Python: they must end before the interpreter does.
-        traceback.clear_frames(error.__traceback__)
-        raise
-    finally:
-        gc.collect()
+        try:
+            devices.fit(
+                model,
+                feed,
+                checked if len(watched) else None,
+                epochs=recipe.epochs,
+                steps=count,
+                begun=begun,
+                callbacks=[*ours, kept],
+                verbose=verbose,
+            )
+        except BaseException as error:
+            failure = _explained(error, devices, recipe, model, spec)
+            # The frames of the traceback hold the data set's iterator, whose
+            # threads call Python: they must end before the interpreter does.
+            traceback.clear_frames(error.__traceback__)
+            if failure is None:
+                raise
+        finally:
+            gc.collect()
     if failure:
         raise failure
     if skipped:
@@ -229,112 +259,164 @@ def train(
     return run
 
 
-def clip_of(recipe):
-    """The clip that the recipe's network eats.
+def _nothing(line):
+    """Says nothing: one of several processes speaks."""
+
+
+def fingerprint(catalog):
+    """A number that tells whether two machines have the same rows.
+
+    Where the files lie is each machine's own affair.
+    """
+    rows = [
+        [v.path, *v.labels, str(v.split), str(v.start), str(v.end)]
+        for v in catalog
+    ]
+    return zlib.crc32(json.dumps([rows, catalog.classes]).encode())
+
+
+def _agreed(devices, decide):
+    """What the chief decides, on every process; its error ends them all.
 
     Args:
-        recipe: `Recipe`; its `size`, `resize`, `frames`, `fps` and `step`
-            change the network's own.
-
-    Returns:
-        `ClipSpec`.
+        devices: `Devices`.
+        decide: Function without arguments, called on the chief alone.
     """
-    spec = clip_spec(recipe.model)
-    if recipe.frames is not None:
-        # A field per frame stays one; ten about each frame stay ten.
-        flow = recipe.frames if spec.flow == spec.frames else spec.flow
-        spec = dataclasses.replace(spec, frames=recipe.frames, flow=flow)
-    if recipe.size is not None:
-        spec = spec.with_size(recipe.size)
-    if recipe.resize == "square":
-        spec = dataclasses.replace(spec, resize=("square", max(spec.resized)))
-    if recipe.resize == "stretch":
-        spec = dataclasses.replace(spec, resize=spec.resized)
-    if recipe.fps is not None:
-        spec = dataclasses.replace(spec, fps=recipe.fps or None)
-    if recipe.step is not None:
-        spec = dataclasses.replace(spec, step=recipe.step)
-    return spec
+    error = None
+    value = {}
+    if devices.chief:
+        try:
+            value["value"] = decide()
+        except (ValueError, RuntimeError, OSError) as found:
+            error = found
+            value["error"] = " ".join(str(found).split())
+    value = devices.agree(value)
+    if error:
+        raise error
+    if "error" in value:
+        raise TrainingError(f"the chief could not begin: {value['error']}")
+    return value["value"]
 
 
-def build(recipe, spec, classes, weights=None, training=False):
-    """The network of a recipe, not compiled.
-
-    Args:
-        recipe: `Recipe`.
-        spec: `ClipSpec` that says the input's shape.
-        classes: Integer.
-        weights: As for every builder.
-        training: Whether it is built to be trained: some networks then give
-            the scores of their parts, each to be trained on the label, of
-            shape `(batch, parts, classes)`.
-
-    Returns:
-        A `keras.Model`.
-
-    Raises:
-        ValueError: If the recipe's options are none of the builder's.
-    """
-    entry = MODELS[recipe.model]
-    own = {
-        "width": recipe.width,
-        "dropout": recipe.dropout,
-        "kernel_initializer": recipe.initializer,
-    }
-    own = {key: value for key, value in own.items() if value is not None}
-    known = list(inspect.signature(entry.builder).parameters)[len(SHARED) :]
-    unknown = set(recipe.options) - set(known)
-    if unknown:
+def _before(recipe, catalog, run, resume):
+    """What the folder says before anything is built."""
+    if not len(catalog.where("train")):
         raise ValueError(
-            f"`options` of {recipe.model} must be among "
-            f"{', '.join(known) or 'none'}. "
-            f"Received: {', '.join(sorted(unknown))}"
+            "`catalog` has no rows to train on: their split must be 'train'. "
+            f"Received: splits={sorted({str(v.split) for v in catalog})}"
         )
-    options = {**(entry.training if training else {}), **recipe.options}
-    shapes = spec.shapes
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
+    if len(catalog.classes) < 2:
+        raise ValueError(
+            "`catalog` must have two classes or more to tell apart. "
+            f"Received: classes={catalog.classes}"
+        )
+    exists = bool(resume and run.exists)
+    state = None
+    if exists:
+        _same(run.recipe, recipe)
+        state = run.state if run.started else None
+    return {
+        "exists": exists,
+        "recipe": recipe.to_json(),
+        "rows": fingerprint(catalog),
+        "finished": bool(
+            state and (state["epoch"] >= recipe.epochs or state["stopped"])
+        ),
+        "flow": run.flow if exists else None,
+        "flow_method": run.flow_method if exists else None,
+    }
+
+
+@contextlib.contextmanager
+def asked_to_end():
+    """Yields a function that says whether the process was asked to end.
+
+    A cluster's scheduler asks by SIGTERM some time before it kills. Off the
+    main thread, where no signal can be caught, nobody is heard.
+    """
+    asked = []
     try:
-        return get_model(
-            recipe.model,
-            weights=weights,
-            classes=classes,
-            input_shape=(
-                shapes if len(shapes) > 1 else shapes[spec.streams[0]]
-            ),
-            **own,
-            **options,
-        )
+        before = signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    except ValueError:
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
     finally:
-        keras.config.set_dtype_policy(before)
+        signal.signal(signal.SIGTERM, before)
 
 
-def optimizer_of(recipe):
-    """The optimizer of a recipe, as Keras knows it.
+def _explained(error, devices, recipe, model, spec):
+    """The error in one line for the user, or None if it is no user's."""
+    if isinstance(error, TrainingError):
+        return None
+    line = devices.explain(error)
+    if line:
+        return TrainingError(line)
+    told = f"{type(error).__name__}: {error}"
+    if (
+        isinstance(error, MemoryError | tf.errors.ResourceExhaustedError)
+        or "RESOURCE_EXHAUSTED" in told
+        or "OutOfMemory" in told
+        or "out of memory" in told.lower()
+    ):
+        return TrainingError(no_room(recipe, model, spec))
+    if isinstance(error, tf.errors.OpError):
+        return TrainingError(_first_line(error))
+    return None
+
+
+def no_room(recipe, model, spec):
+    """What took the memory, and what takes less.
 
     Args:
         recipe: `Recipe`.
+        model: Compiled `keras.Model`.
+        spec: `ClipSpec`.
 
     Returns:
-        A `keras.optimizers.Optimizer`.
+        String of one line.
     """
-    common = {
-        "learning_rate": recipe.learning_rate,
-        "global_clipnorm": recipe.clip_norm,
-    }
-    if recipe.optimizer == "sgd":
-        return KrizhevskySGD(
-            momentum=recipe.momentum, decay=recipe.weight_decay, **common
-        )
-    kinds = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "rmsprop": keras.optimizers.RMSprop,
-    }
-    # Keras decouples the decay of these three, as AdamW's authors do.
-    return kinds[recipe.optimizer](
-        weight_decay=recipe.weight_decay or None, **common
+    weights = _bytes(model.trainable_variables)
+    clips = sum(
+        math.prod(shape) * (1 if name == "rgb" else 4)
+        for name, shape in spec.shapes.items()
     )
+    outputs = sum(
+        math.prod(side or 1 for side in tensor.shape)
+        for operation in model.operations
+        for tensor in keras.tree.flatten(operation.output)
+    )
+    wide = 4 if recipe.precision == "float32" else 2
+    parts = {
+        "the weights": _bytes(model.variables),
+        "their gradients": weights,
+        "the optimizer": _bytes(model.optimizer.variables),
+        f"{recipe.batch} clips": recipe.batch * clips,
+        "what the layers make of them": recipe.batch * outputs * wide,
+    }
+    sizes = ", ".join(
+        f"{name} {size / 2**20:,.0f} MiB" for name, size in parts.items()
+    )
+    ways = ["a smaller --size or --width"]
+    if recipe.precision == "float32":
+        ways.insert(0, "--precision mixed_bfloat16")
+    if recipe.batch > 1:
+        half = recipe.batch // 2
+        ways.insert(
+            0,
+            f"--batch {half} --accumulate {2 * recipe.accumulate} (steps as "
+            "good as these, in less room)",
+        )
+    return (
+        f"out of memory. At the least it takes {sizes}. "
+        f"Pass {', or '.join(ways)}"
+    )
+
+
+def _bytes(variables):
+    """What variables take, at four bytes a number."""
+    return 4 * sum(math.prod(variable.shape) for variable in variables)
 
 
 def split(catalog, held_out=0.2, validation=0.1, fold=None, seed=0):
@@ -398,7 +480,7 @@ def split(catalog, held_out=0.2, validation=0.1, fold=None, seed=0):
     )
 
 
-def _stock_callbacks(recipe, run, monitor, per_epoch):
+def _stock_callbacks(recipe, run, monitor, devices):
     """The callbacks of every run, in the order in which they act."""
     found = [NoNaN(run)]
     if recipe.plateau_patience:
@@ -415,39 +497,67 @@ def _stock_callbacks(recipe, run, monitor, per_epoch):
                 monitor=monitor, patience=recipe.early_stopping
             )
         )
-    found.append(
-        keras.callbacks.TensorBoard(
-            run.path("tensorboard"), write_graph=False, profile_batch=0
+    if devices.chief:
+        found.append(
+            keras.callbacks.TensorBoard(
+                run.path("tensorboard"), write_graph=False, profile_batch=0
+            )
         )
-    )
     return found
 
 
-def _restore(model, run, state):
+def _restore(model, run, say):
+    """Loads the newest whole checkpoint into the model.
+
+    Returns:
+        Its state; None if the run has none yet.
+
+    Raises:
+        RunError: If there are some and none can be read.
+    """
+    reasons = []
+    for name in run.checkpoints():
+        try:
+            state = run.state_of(name)
+            _load(model, run.path(f"checkpoints/{state['weights']}"), state)
+        except RunError as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            say(f"{reasons[0]}; going on from the checkpoint before it")
+        return state
+    if reasons:
+        raise RunError(
+            f"{reasons[0]}. Start again with --overwrite; the best network "
+            f"so far is {run.path('model.keras')}"
+        )
+    return None
+
+
+def _load(model, path, state):
     """Loads weights and optimizer of a checkpoint into the model."""
-    path = run.path(f"checkpoints/{state['weights']}")
     try:
         model.optimizer.build(model.trainable_variables)
         with fetched(path) as file:
+            if checksum(file) != state["checksum"]:
+                raise ValueError("it is damaged")
             model.load_weights(file)
         for variable, value in zip(seeds(model), state["seeds"], strict=True):
             variable.assign(np.array(value, variable.dtype))
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise RunError(
-            f"{path} cannot be read: {reason}. Start again with --overwrite; "
-            f"the best network so far is {run.path('model.keras')}"
-        ) from error
+        raise RunError(f"{path} cannot be read: {reason}") from error
 
 
 def _open_flow(flow, before, root):
     """Where flow comes from; a run that is gone on with keeps its method."""
-    if before is None:
+    if not before["exists"]:
         return open_flow(flow, root)
-    source = open_flow(flow or before.flow, root)
-    if source.method != before.flow_method:
+    source = open_flow(flow or before["flow"], root)
+    if source.method != before["flow_method"]:
         raise RunError(
-            f"the run learned from flow of method {before.flow_method}. "
+            "the run learned from flow of method "
+            f"{before['flow_method']}. "
             f"Received: flow={source.place!r} of method {source.method}"
         )
     return source
@@ -458,10 +568,12 @@ def _same(before, now):
     changed = [
         part.name
         for part in dataclasses.fields(before)
-        # More epochs than at first only lengthen the same run.
-        if part.name != "epochs"
-        and getattr(before, part.name) != getattr(now, part.name)
+        if getattr(before, part.name) != getattr(now, part.name)
     ]
+    # More epochs than at first only lengthen the same run, unless the rate
+    # is spread over them all.
+    if "epochs" in changed and before.schedule != "cosine":
+        changed.remove("epochs")
     if changed:
         told = ", ".join(
             f"{name}={getattr(now, name)!r} (was {getattr(before, name)!r})"

@@ -124,8 +124,8 @@ def fuse(
     write_text(run.path("history.csv"), "epoch\n")
     # Finished: there is nothing for `train --resume` to go on with.
     write_json(
-        run.path("checkpoints/state.json"),
-        {"epoch": 0, "stopped": True, "history": []},
+        run.path("checkpoints/epoch-00000-step-00000000.json"),
+        {"epoch": 0, "step": 0, "stopped": True, "history": []},
     )
     say(f"{run.folder}: {rgb.folder} and {flow.folder}, fused by {by}")
     return run

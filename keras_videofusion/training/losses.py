@@ -12,6 +12,11 @@ class PartsCrossentropy(keras.losses.CategoricalCrossentropy):
     each answer is held to the clip's label, and the losses are averaged. Of
     an answer in one part it is Keras's own loss.
 
+    Args:
+        class_weights: List of floats, what a clip of each class counts for;
+            of several classes their mean counts. None: all count 1.
+        **kwargs: As for `keras.losses.CategoricalCrossentropy`.
+
     Input shapes:
         Truth `(batch, classes)`; scores `(batch, classes)` or
         `(batch, parts, classes)`.
@@ -21,8 +26,23 @@ class PartsCrossentropy(keras.losses.CategoricalCrossentropy):
         2017, section 2.1; Feichtenhofer et al., CVPR 2016, section 3.4.
     """
 
+    def __init__(self, class_weights=None, name="parts_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.class_weights = class_weights
+
     def call(self, y_true, y_pred):
         if len(y_pred.shape) == len(y_true.shape):
-            return super().call(y_true, y_pred)
-        parts = ops.broadcast_to(ops.expand_dims(y_true, 1), ops.shape(y_pred))
-        return ops.mean(super().call(parts, y_pred), axis=-1)
+            found = super().call(y_true, y_pred)
+        else:
+            parts = ops.broadcast_to(
+                ops.expand_dims(y_true, 1), ops.shape(y_pred)
+            )
+            found = ops.mean(super().call(parts, y_pred), axis=-1)
+        if self.class_weights is None:
+            return found
+        truth = ops.cast(y_true, found.dtype)
+        weights = ops.convert_to_tensor(self.class_weights, found.dtype)
+        return found * (ops.sum(truth * weights, -1) / ops.sum(truth, -1))
+
+    def get_config(self):
+        return {**super().get_config(), "class_weights": self.class_weights}

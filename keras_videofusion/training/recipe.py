@@ -9,9 +9,16 @@ from pathlib import Path
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-STRATEGIES = ("one", "mirrored")
+STRATEGIES = ("one", "mirrored", "multiworker", "parameter-server")
+SCHEDULES = ("constant", "cosine", "steps")
+BALANCES = ("none", "loss", "sampling")
 RESIZES = ("own", "square", "stretch")
 SAMPLERS = ("random", "uniform", "centre")
+
+
+def numbers(text):
+    """Numbers between commas, as a tuple."""
+    return tuple(float(part) for part in text.split(",") if part.strip())
 
 
 def told(default, help, choices=None, kind=None):
@@ -94,11 +101,45 @@ class Recipe:
     weight_decay: float = told(
         5e-4, "weight decay; under SGD it acts inside the momentum"
     )
+    schedule: str = told(
+        "constant",
+        "how the rate goes beside the plateaus: not at all, down to 0 along "
+        "half a cosine, or by steps at the epochs of --drops",
+        SCHEDULES,
+    )
+    drops: tuple = told(
+        (),
+        "epochs after which the rate is multiplied by --drop-factor, such as "
+        "30,60; parts of epochs count too",
+        kind=numbers,
+    )
+    drop_factor: float = told(0.1, "what the rate is multiplied by there")
+    warmup: float = told(
+        0.0, "epochs in which the rate rises evenly from 0 to its value"
+    )
     clip_norm: float | None = told(
         None, "bound on the norm of each step's whole gradient", kind=float
     )
+    accumulate: int = told(
+        1, "steps whose gradients are averaged before the weights move"
+    )
     label_smoothing: float = told(
         0.0, "share of the label spread over all classes"
+    )
+    balance: str = told(
+        "none",
+        "what makes up for rare classes: nothing, weights in the loss, or "
+        "showing every class equally often",
+        BALANCES,
+    )
+    class_weights: dict = field(
+        default_factory=dict,
+        metadata={
+            "help": "what clips of a class count for in the loss, such as "
+            "walking=2.5; may be repeated",
+            "choices": None,
+            "kind": dict,
+        },
     )
 
     batch: int = told(32, "clips per step, over all devices")
@@ -110,6 +151,11 @@ class Recipe:
     )
     jitter: float = told(
         0.0, "how far contrast and brightness of each colour are drawn apart"
+    )
+    mixup: float = told(
+        0.0,
+        "mixes pairs of clips and their labels, by shares from "
+        "Beta(mixup, mixup); 0: not at all",
     )
     validation_clips: int = told(
         1, "clips per validation video after each epoch"
@@ -128,23 +174,54 @@ class Recipe:
     precision: str = told("float32", "number format of the layers", PRECISIONS)
     jit_compile: bool = told(False, "compile the network with XLA")
     strategy: str = told(
-        "one", "devices: one, or all graphics cards of this machine", STRATEGIES
+        "one",
+        "devices: one; all graphics cards of this machine; those of several "
+        "machines in step, or of several by way of parameter servers, as "
+        "TF_CONFIG says",
+        STRATEGIES,
     )
     seed: int = told(0, "seed of weights, splits, clips, crops and flips")
     deterministic: bool = told(False, "only operations that repeat to the bit")
 
     def __post_init__(self):
-        for name in ("width", "learning_rate", "plateau_factor"):
+        for name in (
+            "width", "learning_rate", "plateau_factor", "drop_factor",
+        ):  # fmt: skip
             self._expect(name, getattr(self, name) > 0, "more than 0")
-        for name in ("batch", "epochs", "clips_per_video", "validation_clips"):
+        for name in (
+            "batch", "epochs", "clips_per_video", "validation_clips",
+            "accumulate",
+        ):  # fmt: skip
             self._expect(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("weight_decay", "plateau_patience", "early_stopping"):
+        for name in (
+            "weight_decay", "plateau_patience", "early_stopping", "warmup",
+            "mixup",
+        ):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         self._expect("seed", self.seed >= 0, "0 or more")
         for name in ("momentum", "dropout", "label_smoothing"):
             value = getattr(self, name)
             self._expect(name, value is None or 0 <= value < 1, "in [0, 1)")
         self._expect("jitter", 0 <= self.jitter <= 1, "in [0, 1]")
+        self._expect(
+            "drops",
+            all(epoch > 0 for epoch in self.drops)
+            and list(self.drops) == sorted(self.drops),
+            "epochs in rising order, each more than 0",
+        )
+        self._expect(
+            "drops",
+            bool(self.drops) == (self.schedule == "steps"),
+            "given with schedule='steps', and only then",
+        )
+        self._expect(
+            "class_weights",
+            all(
+                isinstance(weight, int | float) and weight >= 0
+                for weight in self.class_weights.values()
+            ),
+            "numbers of 0 or more",
+        )
         self._expect("fps", self.fps is None or self.fps >= 0, "0 or more")
         for name in ("size", "step", "frames"):
             value = getattr(self, name)
@@ -191,6 +268,10 @@ class Recipe:
                 "A recipe has no such fields; was it written by a newer "
                 f"release? Received: {', '.join(unknown)}"
             )
+        values = dict(values)
+        if "drops" in values:
+            # JSON knows no tuples.
+            values["drops"] = tuple(values["drops"])
         return cls(**values)
 
     @classmethod

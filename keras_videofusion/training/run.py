@@ -4,7 +4,7 @@
     catalog.csv       every row used, with its split
     classes.txt       a class a line
     missing.txt       videos that a data set lists and that are not there
-    checkpoints/      state.json and the weights that it names
+    checkpoints/      the two newest, each a .json and the weights it names
     model.keras       the best network by validation, without optimizer
     history.csv       a row per epoch
     tensorboard/      scalars
@@ -78,7 +78,18 @@ class Run:
 
     @property
     def started(self):
-        return exists(self.path("checkpoints/state.json"))
+        return bool(self.checkpoints())
+
+    def checkpoints(self):
+        """Names of the checkpoints without their endings, newest first."""
+        folder = self.path("checkpoints")
+        if not exists(folder):
+            return []
+        found = [name for name in names(folder) if name.startswith("epoch-")]
+        return sorted(
+            (name[:-5] for name in found if name.endswith(".json")),
+            reverse=True,
+        )
 
     def create(self, settings, catalog, overwrite=False):
         """Makes the folder and writes what is known before training.
@@ -171,7 +182,18 @@ class Run:
     @property
     def state(self):
         """What the newest checkpoint knows beside the weights."""
-        return self._json("checkpoints/state.json")
+        return self.state_of(self.checkpoints()[0])
+
+    def state_of(self, name):
+        """What a checkpoint knows beside the weights.
+
+        Args:
+            name: String, of `checkpoints`.
+
+        Raises:
+            RunError: If it cannot be read.
+        """
+        return self._json(f"checkpoints/{name}.json")
 
     def model(self):
         """The best network, not compiled.

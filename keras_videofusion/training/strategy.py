@@ -1,37 +1,49 @@
-"""Which devices train: one, or every graphics card of this machine."""
+"""The strategies by name."""
 
-import tensorflow as tf
+import keras
+
+from keras_videofusion.training.devices import Devices, Mirrored
+from keras_videofusion.training.recipe import STRATEGIES
 
 
-def open_strategy(name):
-    """The `tf.distribute` strategy of that name.
+def open_devices(name):
+    """The devices of a strategy.
 
     Args:
-        name: `"one"` (no distribution), or `"mirrored"`: every graphics card
-            of this machine, or every logical processor device where there is
-            no card, holds a copy, and gradients are summed. `Recipe.batch`
-            counts the clips of all copies together.
+        name: `"one"` (no distribution, on any backend); `"mirrored"`: every
+            graphics card of this machine, or every logical processor device
+            where there is no card; `"multiworker"`: those of several machines
+            in step; `"parameter-server"`: of several machines, each at its
+            own pace. The last two read `TF_CONFIG`. `Recipe.batch` counts the
+            clips of all devices together; of parameter servers, of each
+            worker.
 
     Returns:
-        A `tf.distribute.Strategy`.
+        `Devices`.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name is unknown, or Keras does not run on
+            TensorFlow, which all but the first need.
+        ClusterError: If `TF_CONFIG` is missing or wrong, or a machine.
     """
-    if name == "one":
-        return tf.distribute.get_strategy()
-    if name == "mirrored":
-        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-        devices = [
-            device.name for device in tf.config.list_logical_devices(kind)
-        ]
-        # NCCL needs cards; the copies of a processor meet on the processor.
-        join = (
-            tf.distribute.NcclAllReduce()
-            if kind == "GPU" and len(devices) > 1
-            else tf.distribute.ReductionToOneDevice()
+    if name not in STRATEGIES:
+        raise ValueError(
+            f"`strategy` must be one of {', '.join(STRATEGIES)}. "
+            f"Received: strategy={name!r}"
         )
-        return tf.distribute.MirroredStrategy(devices, cross_device_ops=join)
-    raise ValueError(
-        f"`strategy` must be 'one' or 'mirrored'. Received: strategy={name!r}"
-    )
+    if name == "one":
+        return Devices()
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"strategy {name!r} needs Keras on TensorFlow. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+    if name == "mirrored":
+        return Mirrored()
+    if name == "multiworker":
+        from keras_videofusion.training.workers import Workers
+
+        return Workers()
+    from keras_videofusion.training.servers import Servers
+
+    return Servers()

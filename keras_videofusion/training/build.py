@@ -1,0 +1,187 @@
+"""From a recipe to what trains: the clip, the network, the compiled model."""
+
+import dataclasses
+import inspect
+
+import keras
+import numpy as np
+
+from keras_videofusion.applications import clip_spec, get_model, MODELS
+from keras_videofusion.applications.assembly import SHARED
+from keras_videofusion.training.losses import PartsCrossentropy
+from keras_videofusion.training.metrics import HitAtK
+from keras_videofusion.training.optimizer import KrizhevskySGD
+
+
+def clip_of(recipe):
+    """The clip that the recipe's network eats.
+
+    Args:
+        recipe: `Recipe`; its `size`, `resize`, `frames`, `fps` and `step`
+            change the network's own.
+
+    Returns:
+        `ClipSpec`.
+    """
+    spec = clip_spec(recipe.model)
+    if recipe.frames is not None:
+        # A field per frame stays one; ten about each frame stay ten.
+        flow = recipe.frames if spec.flow == spec.frames else spec.flow
+        spec = dataclasses.replace(spec, frames=recipe.frames, flow=flow)
+    if recipe.size is not None:
+        spec = spec.with_size(recipe.size)
+    if recipe.resize == "square":
+        spec = dataclasses.replace(spec, resize=("square", max(spec.resized)))
+    if recipe.resize == "stretch":
+        spec = dataclasses.replace(spec, resize=spec.resized)
+    if recipe.fps is not None:
+        spec = dataclasses.replace(spec, fps=recipe.fps or None)
+    if recipe.step is not None:
+        spec = dataclasses.replace(spec, step=recipe.step)
+    return spec
+
+
+def build(recipe, spec, classes, weights=None, training=False):
+    """The network of a recipe, not compiled.
+
+    Args:
+        recipe: `Recipe`.
+        spec: `ClipSpec` that says the input's shape.
+        classes: Integer.
+        weights: As for every builder.
+        training: Whether it is built to be trained: some networks then give
+            the scores of their parts, each to be trained on the label, of
+            shape `(batch, parts, classes)`.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If the recipe's options are none of the builder's.
+    """
+    entry = MODELS[recipe.model]
+    own = {
+        "width": recipe.width,
+        "dropout": recipe.dropout,
+        "kernel_initializer": recipe.initializer,
+    }
+    own = {key: value for key, value in own.items() if value is not None}
+    known = list(inspect.signature(entry.builder).parameters)[len(SHARED) :]
+    unknown = set(recipe.options) - set(known)
+    if unknown:
+        raise ValueError(
+            f"`options` of {recipe.model} must be among "
+            f"{', '.join(known) or 'none'}. "
+            f"Received: {', '.join(sorted(unknown))}"
+        )
+    options = {**(entry.training if training else {}), **recipe.options}
+    shapes = spec.shapes
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return get_model(
+            recipe.model,
+            weights=weights,
+            classes=classes,
+            input_shape=(
+                shapes if len(shapes) > 1 else shapes[spec.streams[0]]
+            ),
+            **own,
+            **options,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def optimizer_of(recipe):
+    """The optimizer of a recipe, as Keras knows it.
+
+    Args:
+        recipe: `Recipe`.
+
+    Returns:
+        A `keras.optimizers.Optimizer`.
+    """
+    common = {
+        "learning_rate": recipe.learning_rate,
+        "global_clipnorm": recipe.clip_norm,
+    }
+    if recipe.accumulate > 1:
+        common["gradient_accumulation_steps"] = recipe.accumulate
+    if recipe.optimizer == "sgd":
+        return KrizhevskySGD(
+            momentum=recipe.momentum, decay=recipe.weight_decay, **common
+        )
+    kinds = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "rmsprop": keras.optimizers.RMSprop,
+    }
+    # Keras decouples the decay of these three, as AdamW's authors do.
+    return kinds[recipe.optimizer](
+        weight_decay=recipe.weight_decay or None, **common
+    )
+
+
+def compiled(model, recipe, catalog):
+    """Compiles a network for training by a recipe.
+
+    Args:
+        model: `keras.Model` that `build` made for training.
+        recipe: `Recipe`.
+        catalog: `Catalog` that is learned; it tells how rare classes are.
+
+    Returns:
+        List of `keras.metrics.Metric`, all that an epoch's logs come from.
+
+    Raises:
+        ValueError: If weights of classes are given for none of the classes.
+    """
+    # Of five classes or fewer one of the best five is always right.
+    metrics = [HitAtK(1), *[HitAtK(5)] * (len(catalog.classes) > 5)]
+    model.compile(
+        optimizer=optimizer_of(recipe),
+        loss=PartsCrossentropy(
+            label_smoothing=recipe.label_smoothing,
+            class_weights=class_weights(recipe, catalog),
+        ),
+        metrics=list(metrics),
+        jit_compile=recipe.jit_compile,
+    )
+    # The first is the loss's mean.
+    return [model.metrics[0], *metrics]
+
+
+def class_weights(recipe, catalog):
+    """What a clip of each class counts for in the loss.
+
+    Args:
+        recipe: `Recipe`: its `class_weights`, times, with `balance="loss"`,
+            the classes' mean number of videos over each one's own.
+        catalog: `Catalog` that is learned.
+
+    Returns:
+        List of floats, a number per class; None if all count alike.
+
+    Raises:
+        ValueError: If a class is unknown.
+    """
+    classes = catalog.classes
+    unknown = sorted(set(recipe.class_weights) - set(classes))
+    if unknown:
+        raise ValueError(
+            f"`class_weights` must be of the classes {', '.join(classes[:9])}"
+            f"{' ...' if len(classes) > 9 else ''}. "
+            f"Received: {', '.join(unknown)}"
+        )
+    if recipe.balance != "loss" and not recipe.class_weights:
+        return None
+    found = np.array(
+        [float(recipe.class_weights.get(name, 1.0)) for name in classes]
+    )
+    if recipe.balance == "loss":
+        numbers, _ = catalog.numbers
+        counts = np.bincount(numbers, minlength=len(classes))
+        shown = counts > 0
+        found[shown] *= counts[shown].mean() / counts[shown]
+    return found.tolist()

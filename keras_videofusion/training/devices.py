@@ -1,0 +1,115 @@
+"""Who trains, on what, and which of several processes does what."""
+
+from contextlib import nullcontext
+
+from keras_videofusion.training import course
+
+
+class Devices:
+    """One process that trains on one device, on any backend of Keras.
+
+    Other strategies override what they do otherwise.
+
+    Attributes:
+        chief: Whether this process writes the run's folder and speaks.
+        serves: Whether it only serves another, and trains nothing itself.
+        part: `(index, count)`, the part of every batch that it reads; None:
+            all of it.
+    """
+
+    chief = True
+    serves = False
+    part: tuple[int, int] | None = None
+
+    def serve(self):
+        """Serves until the chief is done, where `serves`."""
+
+    def scope(self):
+        """The context in which networks and optimizers are made."""
+        return nullcontext()
+
+    def trainable(self, model):
+        """The network as these devices train it.
+
+        Args:
+            model: `keras.Model`.
+
+        Returns:
+            A `keras.Model` of the same layers.
+        """
+        return model
+
+    def agree(self, value):
+        """What the chief says, on every process.
+
+        Args:
+            value: Anything that JSON holds; of the chief alone it counts.
+
+        Returns:
+            The chief's value.
+        """
+        return value
+
+    def synchronize(self, model):
+        """Gives every process the chief's weights and optimizer.
+
+        Args:
+            model: Compiled `keras.Model`.
+        """
+
+    def fit(self, model, feed, checked, **arguments):
+        """Trains; arguments and callbacks as for `course.fit`.
+
+        Args:
+            model: Compiled `keras.Model`.
+            feed: Function of (epoch, step) and, by name, `part` or `worker`
+                of `keras_videofusion.data.pipeline.training_clips`, that
+                gives the batches from there on.
+            checked: Function of `part` that gives an epoch of validation, or
+                None.
+            **arguments: `epochs`, `steps`, `begun`, `callbacks`, `verbose`.
+        """
+        course.fit(
+            model,
+            lambda epoch, step: feed(epoch, step, part=self.part),
+            checked and checked(self.part),
+            **arguments,
+        )
+
+    def explain(self, error):
+        """A line for the user if an error came from other processes.
+
+        Args:
+            error: Exception.
+
+        Returns:
+            String, or None.
+        """
+
+
+class Mirrored(Devices):
+    """Every graphics card of this machine, or every logical processor.
+
+    Each holds a copy of the network and takes a part of every batch; their
+    gradients are averaged over the clips.
+    """
+
+    def __init__(self):
+        import tensorflow as tf
+
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        devices = [
+            device.name for device in tf.config.list_logical_devices(kind)
+        ]
+        # NCCL needs cards; the copies of a processor meet on the processor.
+        join = (
+            tf.distribute.NcclAllReduce()
+            if kind == "GPU" and len(devices) > 1
+            else tf.distribute.ReductionToOneDevice()
+        )
+        self.strategy = tf.distribute.MirroredStrategy(
+            devices, cross_device_ops=join
+        )
+
+    def scope(self):
+        return self.strategy.scope()
