@@ -311,6 +311,23 @@ class Peers:
             self.leave()
             raise ClusterError(self.loss)
 
+    def news(self, seconds):
+        """What is known of a loss, waiting for it if need be.
+
+        Args:
+            seconds: Float. An operation fails at once when a peer dies;
+                word of who it was may come a moment later.
+
+        Returns:
+            One line, or None if no peer is lost.
+        """
+        end = time.monotonic() + seconds
+        while self.lines and not self.loss and time.monotonic() < end:
+            time.sleep(0.05)
+        if self.loss:
+            self.leave()
+        return self.loss
+
     def leave(self):
         """Ends the watch: whoever goes now is not missed here."""
         self.left.set()
