@@ -1,6 +1,6 @@
 """Pictures of clips, predictions, filters, confusions and histories.
 
-Every function takes arrays and returns a `matplotlib.figure.Figure`, without
+Most functions take arrays and return a `matplotlib.figure.Figure`, without
 touching matplotlib's global state; `png` turns it into bytes. Colours are
 those of Okabe and Ito, which colour-blind readers tell apart.
 """
@@ -8,7 +8,7 @@ those of Okabe and Ito, which colour-blind readers tell apart.
 import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +64,10 @@ def png(figure, dpi: int = 110) -> bytes:
 
 
 def clips_with_predictions(
-    samples: Sequence[Sample], columns: int = 2, frames: int = 4
+    samples: Sequence[Sample],
+    columns: int = 2,
+    frames: int = 4,
+    width: float = 5.3,
 ):
     """Clips as strips of frames, with the classes that networks named.
 
@@ -75,6 +78,7 @@ def clips_with_predictions(
         samples: `Sample`s, one or more.
         columns: Integer, strips side by side.
         frames: Integer, frames of a strip, evenly taken from the clip.
+        width: Float, inches of a strip at least.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -98,7 +102,7 @@ def clips_with_predictions(
     ratio = max(_strip_ratio(sample.frames, frames) for sample in samples)
     # All in inches.
     margin, gap = 0.15, 0.35
-    width = max(5.3, 2.3 * abreast)
+    width = max(width, 2.3 * abreast)
     strip, title, line = width * ratio, 0.30, 0.21
     heading = 0.22 if networks > 1 else 0.04
     block = heading + bars * line
@@ -157,6 +161,64 @@ def clips_with_predictions(
             shown = (box[0], box[1] + heading, wide, bars * line)
             _answer_bars(axes(*shown), best, sample.labels, bars, wide)
     return figure
+
+
+def moving_clip(
+    sample: Sample, most: int = 16, seconds: float = 0.2, width: float = 2.9
+) -> bytes:
+    """A clip that plays, with the classes that a network named under it.
+
+    Args:
+        sample: `Sample` of one network.
+        most: Integer, frames that are shown, evenly taken from the clip.
+        seconds: Float, how long each stands.
+        width: Float, inches of the picture.
+
+    Returns:
+        The bytes of an animated GIF file; of one frame it stands still.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+    """
+    clip = np.asarray(sample.frames)
+    count = min(most, len(clip))
+    chosen = np.linspace(0, len(clip) - 1, count).round().astype(int)
+    figure = clips_with_predictions([sample], 1, 1, width)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+        canvas.draw()
+    axes = next(axes for axes in figure.axes if axes.get_images())
+    (shown,) = axes.get_images()
+    drawn: list[np.ndarray] = []
+    for place in chosen:
+        # The text stays as it was drawn.
+        shown.set_data(clip[place])
+        axes.draw_artist(shown)
+        drawn.append(np.array(canvas.buffer_rgba())[..., :3])
+    # One palette for all frames, so that colours do not flicker.
+    some = [drawn[0], drawn[count // 2], drawn[-1]]
+    palette = Image.fromarray(np.concatenate(some)).quantize(256)
+    images = [
+        Image.fromarray(frame).quantize(
+            palette=palette, dither=Image.Dither.NONE
+        )
+        for frame in drawn
+    ]
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=round(1000 * seconds),
+        loop=0,
+    )
+    return buffer.getvalue()
 
 
 def _answer_bars(axes, best, labels, bars, width):
@@ -296,6 +358,56 @@ def confusion_matrix(
     if title:
         axes.set_title(_text(title, 60), loc="left", color=INK, fontsize=11)
     return figure
+
+
+# What the first convolution is called in the networks of the papers.
+FIRST = ("conv1", "conv1a", "conv_1a", "conv1_1")
+
+
+def first_kernels(model: Any) -> dict[str, np.ndarray]:
+    """The filters of a network's first layers, as `filters` shows them.
+
+    Of flow, x is red and y is green.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        Dict of the stream's name (`""` of the only one) to a float32 array of
+        shape `(extent, height, width, 3, filters)`; empty where no first
+        layer is found.
+    """
+    import keras
+
+    kernels = {}
+    for stream, kernel in _first_layers(model):
+        array = np.asarray(keras.ops.convert_to_numpy(kernel), np.float32)
+        if array.ndim == 5 and len(array) == 1:
+            array = array[0]
+        # Pixels have three channels, flow two.
+        width = 2 if array.shape[-2] % 3 else 3
+        if array.ndim == 4 and array.shape[2] % width == 0:
+            # StackFrames lays the earliest frame into the first channels.
+            height, across, channels, filters = array.shape
+            shape = height, across, channels // width, width, filters
+            array = array.reshape(shape).transpose(2, 0, 1, 3, 4)
+        if array.ndim != 5 or array.shape[3] != width:
+            continue
+        if width == 2:
+            array = np.pad(array, ((0, 0),) * 3 + ((0, 1), (0, 0)))
+        kernels[stream] = array
+    return kernels
+
+
+def _first_layers(model: Any, stream: str = "") -> Iterator[tuple[str, Any]]:
+    """Streams and kernels of the first convolutions, of nested models too."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _first_layers(layer, layer.name.removesuffix("_tower"))
+        kernel = getattr(layer, "kernel", None)
+        name = next((x for x in FIRST if layer.name.endswith(x)), None)
+        if kernel is not None and name:
+            yield layer.name.removesuffix(name).strip("_") or stream, kernel
 
 
 def filters(kernels: Mapping[str, np.ndarray], most: int = 96):

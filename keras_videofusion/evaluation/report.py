@@ -665,38 +665,7 @@ def _kernels(run: _Run) -> dict[str, np.ndarray]:
         reason = str(error).strip().split("\n")[0]
         run.notes.append(f"model.keras cannot be read: {reason}")
         return {}
-    kernels = {}
-    for stream, kernel in _first_layers(model):
-        array = np.asarray(keras.ops.convert_to_numpy(kernel), np.float32)
-        # Pixels have three channels, flow two.
-        width = 2 if array.shape[-2] % 3 else 3
-        if array.ndim == 4 and array.shape[2] % width == 0:
-            # StackFrames lays the earliest frame into the first channels.
-            height, across, channels, filters = array.shape
-            shape = height, across, channels // width, width, filters
-            array = array.reshape(shape).transpose(2, 0, 1, 3, 4)
-        if array.ndim != 5 or array.shape[3] != width:
-            continue
-        if width == 2:
-            # x in red, y in green.
-            array = np.pad(array, ((0, 0),) * 3 + ((0, 1), (0, 0)))
-        kernels[stream] = array
-    return kernels
-
-
-# What the first convolution is called in the networks of the papers.
-FIRST = ("conv1", "conv1a", "conv_1a", "conv1_1")
-
-
-def _first_layers(model: Any, stream: str = "") -> Iterator[tuple[str, Any]]:
-    """Streams and kernels of the first convolutions, of nested models too."""
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from _first_layers(layer, layer.name.removesuffix("_tower"))
-        kernel = getattr(layer, "kernel", None)
-        name = next((x for x in FIRST if layer.name.endswith(x)), None)
-        if kernel is not None and name:
-            yield layer.name.removesuffix(name).strip("_") or stream, kernel
+    return pictures.first_kernels(model)
 
 
 def _recipes(runs: Sequence[_Run]) -> str:
