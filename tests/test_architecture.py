@@ -17,6 +17,7 @@ FLOORS = (
     {"data", "layers"},
     {"applications", "evaluation", "datasets"},
     {"training", "benchmark"},
+    {"export"},
     {"keras_videofusion"},
     {"cli"},
     {"__main__"},
@@ -38,6 +39,7 @@ TENSORFLOW = {
     "training/fit.py",
     "training/run.py",
     "benchmark.py",
+    "export.py",
 }
 
 
