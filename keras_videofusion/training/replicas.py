@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -34,9 +35,12 @@ class Replicated(keras.Model):
         name: The network's name.
     """
 
+    train_function: Any
+    test_function: Any
+
     def compile(self, *args, **kwargs):
         super().compile(*args, **kwargs)
-        rule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        rule: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if rule.gradient_accumulation_steps:
             # Keras accumulates under a condition, in which copies cannot meet.
             raise ValueError(

@@ -89,20 +89,16 @@ class Workers(Devices):
 
         tf.function(lambda: self.strategy.run(take), autograph=False)()
 
-    def fit(
-        self, model, feed, checked, *, epochs, steps, begun, callbacks, verbose
-    ):
+    def fit(self, model, feed, checked, **arguments):
+        if not self.chief:
+            arguments["verbose"] = 0
         course.fit(
             model,
             lambda epoch, step: deal(
                 self.strategy, feed(epoch, step, part=self.part)
             ),
             checked and deal(self.strategy, checked(self.part)),
-            epochs=epochs,
-            steps=steps,
-            begun=begun,
-            callbacks=callbacks,
-            verbose=verbose if self.chief else 0,
+            **arguments,
         )
         # None goes before the first has written its last checkpoint.
         self.peers.agree(None)
