@@ -51,3 +51,28 @@ def test_one_part_is_keras_s_own():
 
     theirs = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)
     assert float(ours) == float(theirs(truth, scores))
+
+
+@pytest.mark.parametrize("parts", [None, 4])
+def test_a_clip_counts_as_much_as_its_classes(parts):
+    truth = np.array([[1, 0, 0], [0, 0.5, 0.5], [0.3, 0, 0.7]], dtype="float32")
+    weights = [2.0, 0.5, 4.0]
+    shape = (3, 3) if parts is None else (3, parts, 3)
+    scores = distribution(*shape)
+
+    loss = PartsCrossentropy(class_weights=weights, label_smoothing=0.1)
+    found = float(loss(truth, scores))
+
+    rows = scores[:, None] if parts is None else scores
+    expected = np.mean(
+        [
+            sum(t * w for t, w in zip(truth[clip], weights, strict=True))
+            * np.mean(
+                [crossentropy(truth[clip], row, 0.1) for row in rows[clip]]
+            )
+            for clip in range(3)
+        ]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    again = PartsCrossentropy.from_config(loss.get_config())
+    assert float(again(truth, scores)) == found

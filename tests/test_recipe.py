@@ -1,11 +1,16 @@
 """Recipes and the flags that are made of them."""
 
 import dataclasses
+import inspect
+import json
+import math
 
 import pytest
 
 from keras_videofusion import cli
+from keras_videofusion.applications import MODELS
 from keras_videofusion.cli import train
+from keras_videofusion.training import build
 from keras_videofusion.training.recipe import numbers, Recipe, RECIPES
 
 
@@ -78,3 +83,61 @@ def test_flags_override_the_named_recipe():
     )
     recipe = train.recipe_of(arguments, RECIPES[arguments.recipe])
     assert recipe == dataclasses.replace(RECIPES["small"], batch=4)
+
+
+# Steps that the papers and the authors' solvers print.
+PRINTED = {
+    "two_stream2014": (9537, (50_000, 70_000), 80_000),
+    "two_stream2014_finetune": (9537, (14_000,), 20_000),
+    "lrcn2015": (9537, (10_000, 20_000), 30_000),
+    "c3d2015": (793_000, [150_000 * n for n in range(1, 13)], 1_900_000),
+    "c3d2015_finetune": (9537, (5_000, 10_000, 15_000), 20_000),
+    "i3d2017": (246_500, (97_000, 108_000), 115_000),
+    "s3d2018": (246_500, (60_000, 70_000), 80_000),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_recipes_epochs_are_the_steps_that_its_paper_prints(name):
+    videos, drops, last = PRINTED[name]
+    recipe = RECIPES[name]
+    steps = math.ceil(videos * recipe.clips_per_video / recipe.batch)
+    found = [epoch * steps for epoch in recipe.drops]
+    assert found == pytest.approx(list(drops), rel=0.01)
+    assert recipe.epochs * steps == pytest.approx(last, rel=0.05)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_fits_the_network_that_it_names(name):
+    recipe = RECIPES[name]
+    entry = MODELS[recipe.model]
+    known = inspect.signature(entry.builder).parameters
+    assert set(recipe.options) <= set(known)
+    assert recipe.dropout is None or "dropout" in known
+    assert recipe.width == 1.0 or "width" in known
+    assert build.clip_of(recipe).streams == entry.spec.streams
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"drops": (3.0,)}, "`drops` must be given with schedule='steps'"),
+        ({"schedule": "steps"}, "`drops` must be given with schedule='steps'"),
+        ({"schedule": "steps", "drops": (3.0, 1.0)}, "rising order"),
+        ({"class_weights": {"up": -1}}, "`class_weights` must be numbers"),
+        ({"accumulate": 0}, "`accumulate` must be 1 or more"),
+        ({"mixup": -0.1}, "`mixup` must be 0 or more"),
+        ({"strategy": "two"}, "`strategy` must be one of one, mirrored"),
+    ],
+)
+def test_what_does_not_go_together_is_named(given, told):
+    with pytest.raises(ValueError, match=told):
+        Recipe(**given)
+
+
+def test_a_wrong_list_of_epochs_is_a_wrong_call(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.parse(["train", "d", "--run", "r", "--drops", "three,four"])
+    assert left.value.code == 2
+    assert "--drops" in capsys.readouterr().err

@@ -331,12 +331,19 @@ def _before(recipe, catalog, run, resume):
 def asked_to_end():
     """Yields a function that says whether the process was asked to end.
 
-    A cluster's scheduler asks by SIGTERM some time before it kills. Off the
-    main thread, where no signal can be caught, nobody is heard.
+    A cluster's scheduler asks by SIGTERM some time before it kills; who asks
+    twice is obeyed at once. Off the main thread, where no signal can be
+    caught, nobody is heard.
     """
     asked = []
+
+    def hear(number, frame):
+        asked.append(number)
+        signal.signal(signal.SIGTERM, before)
+
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        before = signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+        signal.signal(signal.SIGTERM, hear)
     except ValueError:
         yield lambda: False
         return
