@@ -282,9 +282,9 @@ class Recipe:
 
 # Papers count in steps of their data; here they are epochs of it, so that a
 # recipe serves other data too: UCF-101's first split has 9,537 training videos,
-# Sports-1M's about 793,000, Kinetics-400's about 246,500. `--batch 6 --accumulate 64` takes
-# the steps of a batch of 384 on one card. After each recipe stands what its
-# authors reached.
+# Sports-1M's about 793,000, Kinetics-400's about 246,500. On one card
+# `--batch 6 --accumulate 64` takes the steps of a batch of 384. With each
+# recipe stands what its authors reached.
 RECIPES = {
     # Karpathy et al., CVPR 2014, section 3.3. Sports-1M, 20 clips of 4 passes
     # (table 1): slow fusion 60.9 % video Hit@1, 80.2 % video Hit@5.
