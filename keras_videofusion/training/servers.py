@@ -22,6 +22,7 @@ import re
 import sys
 import threading
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -87,7 +88,7 @@ class Servers(Devices):
         Raises:
             ClusterError: If the chief has failed, or is gone for a minute.
         """
-        told = queue.Queue()
+        told: queue.Queue[str] = queue.Queue()
 
         def hear(line):
             told.put(line.decode())
@@ -165,53 +166,51 @@ class Servers(Devices):
     def trainable(self, model):
         return Served(model.input, model.output, name=model.name)
 
-    def fit(
-        self, model, feed, checked, *, epochs, steps, begun, callbacks, verbose
-    ):
+    def fit(self, model, feed, checked, **arguments):
         """Trains; arguments and callbacks as for `course.fit`.
 
         Batch n begins when the n-th step is handed out and ends when n + 1
         steps have come back, whichever they are; up to `AHEAD` steps of every
         worker lie between. A worker reads its own part of the shards, from
-        where its share of the steps that are done has brought it.
+        where its share of the steps that are done has brought it. The chief
+        validates, on a copy of the network.
 
         Args:
             model: Compiled `Served`.
             feed: As for `Devices.fit`; it must give data that TensorFlow
                 reads by itself.
-            checked: As for `Devices.fit`. The chief validates, on a copy of
-                the network.
-            epochs: Integer.
-            steps: Integer.
-            begun: Pair (epoch, step).
-            callbacks: List of `keras.callbacks.Callback`.
-            verbose: As for `keras.Model.fit`.
+            checked: As for `Devices.fit`.
+            **arguments: `epochs`, `steps`, `begun`, `callbacks`, `verbose`.
 
         Raises:
             ClusterError: If a server is lost.
         """
         try:
-            with Flight(self, model, feed, begun) as flight:
-                model.flight = flight
-                flown = Course(callbacks, model, epochs, steps, verbose)
-                check = checked and Validation(model, checked(), flown)
-                flown.on_train_begin()
-                epoch, step = begun
-                while epoch < epochs and not model.stop_training:
-                    model.reset_metrics()
-                    flown.on_epoch_begin(epoch)
-                    flight.done = epoch * steps + step
-                    logs = flight.fly(flown, step, steps)
-                    if check:
-                        logs = {**logs, **check()}
-                    flown.on_epoch_end(epoch, logs)
-                    epoch, step = epoch + 1, 0
-                flown.finish()
+            self._train(model, feed, checked, **arguments)
         except BaseException as error:
             line = self.explain(error) or str(error) or type(error).__name__
             self.close(f"the chief has ended: {line}")
             raise
         self.close()
+
+    def _train(
+        self, model, feed, checked, epochs, steps, begun, callbacks, verbose
+    ):
+        callbacks = Course(callbacks, model, epochs, steps, verbose)
+        check = checked and Validation(model, checked(), callbacks)
+        with Flight(self, model, feed, begun) as flight:
+            callbacks.on_train_begin()
+            epoch, step = begun
+            while epoch < epochs and not model.stop_training:
+                model.reset_metrics()
+                callbacks.on_epoch_begin(epoch)
+                flight.done = epoch * steps + step
+                logs = flight.fly(callbacks, step, steps)
+                if check:
+                    logs = {**logs, **check()}
+                callbacks.on_epoch_end(epoch, logs)
+                epoch, step = epoch + 1, 0
+            callbacks.finish()
 
     def close(self, line=""):
         """Lets workers and servers go.
@@ -266,7 +265,7 @@ class Servers(Devices):
 
     def _watch(self):
         """What the thread does: ends a work that hangs, tells of workers."""
-        silent = {}
+        silent: dict[str, float] = {}
         workers = self.cluster.named("worker")
         while not self.left.wait(BEAT) and self.loss is None:
             now = time.monotonic()
@@ -308,7 +307,7 @@ class Served(keras.Model):
 
     def compile(self, *args, **kwargs):
         super().compile(*args, **kwargs)
-        rule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        rule = _rule(self)
         if rule.gradient_accumulation_steps:
             raise ValueError(
                 "workers that do not wait for one another cannot accumulate "
@@ -353,6 +352,7 @@ class Flight:
         self.coordinator = tf.distribute.coordinator.ClusterCoordinator(
             devices.strategy
         )
+        _wait_for_some(self.coordinator, list(devices.cluster.jobs["worker"]))
         self.batches = self._batches(feed, *begun)
         self.step = tf.function(
             lambda batches: devices.strategy.run(
@@ -362,17 +362,19 @@ class Flight:
         )
         self.add = tf.function(self._added, autograph=False)
         self.under_way = 0
-        self.waiting = queue.SimpleQueue()
-        self.returned = queue.SimpleQueue()
-        self.settled = collections.deque()
+        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
+        self.returned: queue.SimpleQueue = queue.SimpleQueue()
+        self.settled: collections.deque = collections.deque()
 
     def __enter__(self):
+        self.model.flight = self
         threading.Thread(
             target=self._collect, name="steps", daemon=True
         ).start()
         return self
 
     def __exit__(self, *error):
+        self.model.flight = None
         self.waiting.put(None)
 
     def fly(self, callbacks, step, steps):
@@ -414,9 +416,7 @@ class Flight:
         """
         while self.under_way:
             self.settled.append(self._next())
-        rule = self.model.optimizer
-        rule = getattr(rule, "inner_optimizer", rule)
-        rule.iterations.assign(self.done + len(self.settled))
+        _rule(self.model).iterations.assign(self.done + len(self.settled))
 
     def _next(self):
         """What the next step to come back has to say."""
@@ -443,10 +443,20 @@ class Flight:
     def _collect(self):
         """What the thread does: waits for steps in their order."""
         while (step := self.waiting.get()) is not None:
+            self.returned.put(self._result(step))
+
+    def _result(self, step):
+        """What a step has to say, or the error that ends the training."""
+        while True:
             try:
-                self.returned.put(step.get())
-            except Exception as error:
-                self.returned.put(error)
+                return step.get()
+            except Exception:
+                # That of a lost worker is done again by another.
+                try:
+                    self.coordinator.done()
+                except Exception as error:
+                    return error
+                time.sleep(0.5)
 
     def _batches(self, feed, epoch, step):
         """An iterator of each worker's own batches, made where it is."""
@@ -592,6 +602,11 @@ def results(model, sums):
         return model.get_metrics_result()
 
 
+def _rule(model) -> Any:
+    """The optimizer that moves a model's variables, no scaling about it."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
 def _from_there(feed, epoch, step, worker):
     """The batches of a worker, from where its share of a step brings it."""
     _, count = worker
@@ -621,6 +636,40 @@ def _as_graph(batches):
             "disk or from gs://, under the same name on every machine. "
             f"Received: {error.message.splitlines()[0]}"
         ) from error
+
+
+def _wait_for_some(coordinator, addresses):
+    """Has lost workers taken up again as they come, one by one.
+
+    TensorFlow's own coordinator takes up none before all are back. Of what
+    it is given to join anew, those that are still away are left out here.
+
+    Args:
+        coordinator: `ClusterCoordinator`.
+        addresses: List of the workers' addresses.
+    """
+    cluster = coordinator._cluster
+    handler = cluster.failure_handler
+    every = handler._server_def
+
+    def present(handler):
+        while True:
+            here = {i for i, place in enumerate(addresses) if answers(place)}
+            if any(cluster.workers[i]._is_dead_with_error for i in here):
+                break
+            time.sleep(1)
+        found = type(every)()
+        found.CopyFrom(every)
+        for job in found.cluster.job:
+            if job.name == "worker":
+                for index in set(job.tasks) - here:
+                    del job.tasks[index]
+        return found
+
+    kind = type(handler)
+    handler.__class__ = type(
+        kind.__name__, (kind,), {"_server_def": property(present)}
+    )
 
 
 def _note(line):
