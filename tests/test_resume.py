@@ -69,7 +69,11 @@ def state_of(run):
     model.load_weights(run.path("checkpoints") / state["weights"])
     # How fast it was is another matter.
     rows = [
-        {k: v for k, v in row.items() if k != "clips_per_second"}
+        {
+            name: value
+            for name, value in row.items()
+            if name not in ("clips_per_second", "input_wait")
+        }
         for row in state["history"]
     ]
     arrays = [*model.get_weights(), *map(np.asarray, model.optimizer.variables)]
@@ -146,6 +150,21 @@ def test_shards_are_gone_on_with_in_the_middle(shapes_folder, tmp_path):
     assert_same(whole, cut)
 
 
+@pytest.fixture(scope="module")
+def whole(catalog, tmp_path_factory):
+    """A run of three epochs that nothing disturbed; read only."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    return fit.train(SMALL, catalog, run, verbose=0, say=quiet)
+
+
+@pytest.fixture(scope="module")
+def two(catalog, tmp_path_factory):
+    """A run of the first two of these epochs; read only."""
+    run = tmp_path_factory.mktemp("two") / "run"
+    recipe = dataclasses.replace(SMALL, epochs=2)
+    return fit.train(recipe, catalog, run, verbose=0, say=quiet)
+
+
 SCRIPT = """
 import os, signal, sys
 import keras
@@ -184,9 +203,8 @@ def start(folder, run, recipe, dies=-1, **more):
 
 
 def test_sigkill_at_random_steps_changes_no_bit(
-    catalog, shapes_folder, tmp_path
+    catalog, whole, shapes_folder, tmp_path
 ):
-    whole = fit.train(SMALL, catalog, tmp_path / "whole", verbose=0, say=quiet)
     draw = random.Random()
     seed = draw.getrandbits(32)
     draw.seed(seed)
@@ -245,12 +263,10 @@ def test_the_two_newest_are_kept(catalog, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "json"])
 def test_of_a_damaged_checkpoint_the_one_before_serves(
-    catalog, tmp_path, damage
+    catalog, whole, two, tmp_path, damage
 ):
-    recipe = dataclasses.replace(SMALL, epochs=2)
-    run = fit.train(recipe, catalog, tmp_path / "a", verbose=0, say=quiet)
-    shutil.copytree(run.folder, tmp_path / "b")
-    other = Run(tmp_path / "b")
+    shutil.copytree(two.folder, tmp_path / "run")
+    other = Run(tmp_path / "run")
     newest = other.checkpoints()[0]
     path = other.path("checkpoints") / f"{newest}.weights.h5"
     data = bytearray(path.read_bytes())
@@ -263,29 +279,27 @@ def test_of_a_damaged_checkpoint_the_one_before_serves(
         path.unlink()
     else:
         path.with_name(f"{newest}.json").write_text('{"epoch": ')
-    longer = dataclasses.replace(SMALL, epochs=3)
     lines = []
-    for folder, say in ((run.folder, quiet), (other.folder, lines.append)):
-        fit.train(longer, catalog, folder, resume=True, verbose=0, say=say)
+    fit.train(
+        SMALL, catalog, other.folder, resume=True, verbose=0, say=lines.append
+    )
     assert any("going on from the checkpoint before" in line for line in lines)
-    assert_same(run, other)
+    assert_same(whole, other)
 
 
-def test_if_all_are_damaged_it_says_what_is_left(catalog, tmp_path):
-    recipe = dataclasses.replace(SMALL, epochs=2)
-    run = fit.train(recipe, catalog, tmp_path, verbose=0, say=quiet)
+def test_if_all_are_damaged_it_says_what_is_left(catalog, two, tmp_path):
+    run = Run(tmp_path / "run")
+    shutil.copytree(two.folder, run.folder)
     for path in run.path("checkpoints").glob("*.h5"):
         path.write_bytes(path.read_bytes()[:1000])
-    longer = dataclasses.replace(SMALL, epochs=3)
     with pytest.raises(RunError, match=r"damaged.*--overwrite.*model\.keras"):
-        fit.train(longer, catalog, tmp_path, resume=True, say=quiet)
+        fit.train(SMALL, catalog, run.folder, resume=True, say=quiet)
     assert run.model() is not None
 
 
 def test_a_full_disk_loses_nothing_and_says_what_to_do(
-    catalog, tmp_path, monkeypatch
+    catalog, whole, tmp_path, monkeypatch
 ):
-    whole = fit.train(SMALL, catalog, tmp_path / "whole", verbose=0, say=quiet)
     save = keras.Model.save_weights
 
     def full(self, path, *arguments, **more):

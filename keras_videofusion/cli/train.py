@@ -28,6 +28,18 @@ def _fold(text):
     raise argparse.ArgumentTypeError(f"expected K/N such as 1/5, got {text!r}")
 
 
+def _steps(text):
+    first, comma, last = text.partition(",")
+    try:
+        if comma and 1 <= int(first) <= int(last):
+            return int(first), int(last)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"expected FIRST,LAST such as 20,30, got {text!r}"
+    )
+
+
 def flags(verbs):
     """Adds the verb and its flags."""
     parser = verb_parser(
@@ -93,6 +105,13 @@ def flags(verbs):
         type=float,
         default=10.0,
         help="and after so many minutes; 0: not for that reason (default: 10)",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="FIRST,LAST",
+        type=_steps,
+        help="trace these steps, counted from 1, for TensorBoard's Profile "
+        "tab (needs the extra [profile])",
     )
     stands = parser.add_mutually_exclusive_group()
     stands.add_argument(
@@ -211,5 +230,6 @@ def train(arguments):
         cache=arguments.cache,
         checkpoint_steps=arguments.checkpoint_steps,
         checkpoint_minutes=arguments.checkpoint_minutes,
+        profile=arguments.profile,
         say=lambda line: print(printable(line), flush=True),
     )

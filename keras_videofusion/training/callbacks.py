@@ -354,7 +354,10 @@ class NoNaN(keras.callbacks.Callback):
 
 
 class Speed(keras.callbacks.Callback):
-    """Adds clips per second to every epoch's logs.
+    """Adds clips per second to every epoch's logs, and who waited.
+
+    `input_wait` is the share of the time of training in which no step was
+    taken since its clips were not ready.
 
     Args:
         clips: Integer, training clips in an epoch.
@@ -365,11 +368,17 @@ class Speed(keras.callbacks.Callback):
         super().__init__()
         self.clips = clips
         self.batch = batch
+        self.waits = []
+
+    def wait(self, seconds):
+        """Hears of the seconds that a step has waited for its clips."""
+        self.waits.append(float(seconds))
 
     def on_epoch_begin(self, epoch, logs=None):
         self.begun = time.perf_counter()
         self.seconds = None
         self.seen = 0
+        self.waits.clear()
 
     def on_train_batch_end(self, batch, logs=None):
         self.seen += min(self.batch, self.clips - batch * self.batch)
@@ -381,3 +390,5 @@ class Speed(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seconds = self.seconds or time.perf_counter() - self.begun
         logs["clips_per_second"] = self.seen / seconds
+        if self.waits:
+            logs["input_wait"] = min(1.0, sum(self.waits) / seconds)

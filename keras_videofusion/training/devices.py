@@ -2,7 +2,10 @@
 
 from contextlib import nullcontext
 
+import tensorflow as tf
+
 from keras_videofusion.training import course
+from keras_videofusion.training.replicas import deal, replicated
 
 
 class Devices:
@@ -13,12 +16,15 @@ class Devices:
     Attributes:
         chief: Whether this process writes the run's folder and speaks.
         serves: Whether it only serves another, and trains nothing itself.
+        watches: Whether who takes a batch is the one that needs it, so that
+            its waiting tells something.
         part: `(index, count)`, the part of every batch that it reads; None:
             all of it.
     """
 
     chief = True
     serves = False
+    watches = True
     part: tuple[int, int] | None = None
 
     def serve(self):
@@ -94,9 +100,9 @@ class Mirrored(Devices):
     gradients are averaged over the clips.
     """
 
-    def __init__(self):
-        import tensorflow as tf
+    watches = False
 
+    def __init__(self):
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         devices = [
             device.name for device in tf.config.list_logical_devices(kind)
@@ -113,3 +119,14 @@ class Mirrored(Devices):
 
     def scope(self):
         return self.strategy.scope()
+
+    def trainable(self, model):
+        return replicated(model)
+
+    def fit(self, model, feed, checked, **arguments):
+        course.fit(
+            model,
+            lambda epoch, step: deal(self.strategy, feed(epoch, step)),
+            checked and deal(self.strategy, checked()),
+            **arguments,
+        )

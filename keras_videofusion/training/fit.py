@@ -6,7 +6,6 @@ import gc
 import json
 import math
 import signal
-import sys
 import traceback
 import zlib
 
@@ -22,6 +21,7 @@ from keras_videofusion.data.pipeline import (
     steps,
     training_clips,
     validation_clips,
+    watched_clips,
 )
 from keras_videofusion.training.build import build, clip_of, compiled
 from keras_videofusion.training.callbacks import (
@@ -33,9 +33,11 @@ from keras_videofusion.training.callbacks import (
     Speed,
     TrainingError,
 )
+from keras_videofusion.training.progress import Progress
 from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.training.run import Run, RunError
 from keras_videofusion.training.strategy import open_devices
+from keras_videofusion.training.tensorboard import TensorBoard
 
 
 def train(
@@ -51,6 +53,7 @@ def train(
     cache=None,
     checkpoint_steps=0,
     checkpoint_minutes=10.0,
+    profile=None,
     callbacks=(),
     verbose="auto",
     say=print,
@@ -83,8 +86,11 @@ def train(
             epoch, beside the one at its end; 0: none for that reason.
         checkpoint_minutes: Float: and after so many minutes; 0: none. Of
             several machines that share each step the steps alone count.
+        profile: Pair of integers, the first and the last step that TensorBoard
+            shall show in all detail; None: none.
         callbacks: Further Keras callbacks.
-        verbose: As for `keras.Model.fit`.
+        verbose: 0: nothing; 1: a line that moves; 2: a line per epoch;
+            "auto": 1 on a terminal, else 2.
         say: Function of one line of text.
 
     Returns:
@@ -140,10 +146,15 @@ def train(
     def skip(path, error):
         if path not in skipped:
             skipped[path] = error
-            say(f"skipped {path}: {error}")
+            aloud(f"skipped {path}: {error}")
+
+    def aloud(line):
+        """Says a line where one that moves may stand."""
+        progress.clear()
+        say(line)
 
     def feed(epoch, step, part=None, worker=None, cache=cache):
-        return training_clips(
+        found = training_clips(
             learned,
             spec,
             recipe.batch,
@@ -164,6 +175,9 @@ def train(
             part=part,
             worker=worker,
         )
+        if not devices.watches:
+            return found
+        return watched_clips(found, speed.wait)
 
     def checked(part=None):
         return validation_clips(
@@ -177,8 +191,15 @@ def train(
             part=part,
         )
 
-    per_epoch = samples(learned, recipe.clips_per_video)
     count = steps(learned, recipe.batch, recipe.clips_per_video)
+    progress = Progress(
+        recipe.epochs,
+        count,
+        recipe.batch,
+        verbose=verbose,
+        chief=devices.chief,
+    )
+    speed = Speed(samples(learned, recipe.clips_per_video), recipe.batch)
     settings = {
         "recipe": recipe.to_json(),
         "clip": spec.to_json(),
@@ -201,9 +222,8 @@ def train(
     if state:
         devices.synchronize(model)
     begun = (state["epoch"], state["step"]) if state else (0, 0)
+    progress.begun = begun
     monitor = "val_loss" if len(watched) else "loss"
-    if verbose == "auto":
-        verbose = 1 if sys.stdout.isatty() else 2
     say(
         f"{recipe.model}: {model.count_params():,} parameters; "
         f"{len(learned)} videos to learn, {len(watched)} to validate, "
@@ -213,10 +233,22 @@ def train(
     failure = None
     with asked_to_end() as ended:
         ours = [
-            Speed(per_epoch, recipe.batch),
+            speed,
             Rate(recipe, count),
-            *_stock_callbacks(recipe, run, monitor, devices),
+            NoNaN(run),
+            *_plateaus(recipe, monitor),
             *callbacks,
+            TensorBoard(
+                run.path("tensorboard"),
+                recipe,
+                catalog.classes,
+                checked() if len(watched) and devices.chief else None,
+                names=[] if shards else _names(watched, recipe),
+                families=catalog.families,
+                profile=profile,
+                chief=devices.chief,
+                say=aloud,
+            ),
         ]
         kept = Checkpoints(
             run,
@@ -240,8 +272,7 @@ def train(
                 epochs=recipe.epochs,
                 steps=count,
                 begun=begun,
-                callbacks=[*ours, kept],
-                verbose=verbose,
+                callbacks=[*ours, kept, progress],
             )
         except BaseException as error:
             failure = _explained(error, devices, recipe, model, spec)
@@ -487,30 +518,25 @@ def split(catalog, held_out=0.2, validation=0.1, fold=None, seed=0):
     )
 
 
-def _stock_callbacks(recipe, run, monitor, devices):
-    """The callbacks of every run, in the order in which they act."""
-    found = [NoNaN(run)]
+def _plateaus(recipe, monitor):
+    """Keras's callbacks that look whether validation gets better."""
     if recipe.plateau_patience:
-        found.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitor=monitor,
-                factor=recipe.plateau_factor,
-                patience=recipe.plateau_patience,
-            )
+        yield keras.callbacks.ReduceLROnPlateau(
+            monitor=monitor,
+            factor=recipe.plateau_factor,
+            patience=recipe.plateau_patience,
         )
     if recipe.early_stopping:
-        found.append(
-            keras.callbacks.EarlyStopping(
-                monitor=monitor, patience=recipe.early_stopping
-            )
+        yield keras.callbacks.EarlyStopping(
+            monitor=monitor, patience=recipe.early_stopping
         )
-    if devices.chief:
-        found.append(
-            keras.callbacks.TensorBoard(
-                run.path("tensorboard"), write_graph=False, profile_batch=0
-            )
-        )
-    return found
+
+
+def _names(catalog, recipe):
+    """The videos that validation clips are of, in the clips' order."""
+    return [
+        video.path for video in catalog for _ in range(recipe.validation_clips)
+    ]
 
 
 def _restore(model, run, say):

@@ -181,8 +181,13 @@ class Run:
 
     @property
     def state(self):
-        """What the newest checkpoint knows beside the weights."""
-        return self.state_of(self.checkpoints()[0])
+        """What the newest readable checkpoint knows beside the weights."""
+        for name in self.checkpoints():
+            try:
+                return self.state_of(name)
+            except RunError as error:
+                damaged = error
+        raise damaged
 
     def state_of(self, name):
         """What a checkpoint knows beside the weights.
