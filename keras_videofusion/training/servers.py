@@ -62,6 +62,8 @@ class Servers(Devices):
         ClusterError: If `TF_CONFIG` is wrong or a process does not come.
     """
 
+    watches = False
+
     def __init__(self):
         self.cluster = read_cluster("parameter-server")
         self.chief = self.cluster.job == "chief"
@@ -194,7 +196,7 @@ class Servers(Devices):
         self.close()
 
     def _train(
-        self, model, feed, checked, epochs, steps, begun, callbacks, verbose
+        self, model, feed, checked, epochs, steps, begun, callbacks, verbose=0
     ):
         callbacks = Course(callbacks, model, epochs, steps, verbose)
         check = checked and Validation(model, checked(), callbacks)
@@ -631,10 +633,12 @@ def _as_graph(batches):
             strip_device_assignment=True,
         )
     except tf.errors.FailedPreconditionError as error:
+        # Between the names of TensorFlow's operations stands the reason.
+        reason = error.message.split("}}")[-1].split("[Op")[0].strip()
         raise ValueError(
             "workers of parameter servers read shards without Python: from a "
             "disk or from gs://, under the same name on every machine. "
-            f"Received: {error.message.splitlines()[0]}"
+            f"Received: {reason}"
         ) from error
 
 
