@@ -252,13 +252,14 @@ class Peers:
 
     Args:
         cluster: `Cluster`.
-        seconds: Float, how long all may take to come.
+        seconds: Float, how long all may take to come; `WAIT` if not given.
 
     Raises:
         ClusterError: If one does not come.
     """
 
-    def __init__(self, cluster, seconds=WAIT):
+    def __init__(self, cluster, seconds=None):
+        seconds = WAIT if seconds is None else seconds
         self.trainers = cluster.trainers
         self.position = cluster.position
         # A process of another cluster, or of an older start, is no peer.
@@ -266,6 +267,7 @@ class Peers:
         self.loss = None
         self.left = threading.Event()
         self.told: queue.Queue = queue.Queue()
+        self.done: set[int] = set()
         self.writing = threading.Lock()
         if self.position:
             # TensorFlow will listen there; its error would say less.
@@ -292,8 +294,8 @@ class Peers:
         """
         value = json.loads(json.dumps(value))
         if not self.position:
-            self._tell({"value": value})
             self.check()
+            self._tell({"value": value})
             return value
         while True:
             try:
@@ -327,6 +329,28 @@ class Peers:
         if self.loss:
             self.leave()
         return self.loss
+
+    def finish(self):
+        """Waits for the first process to come here, and ends the watch.
+
+        None goes before the first has written the last of its work.
+
+        Raises:
+            ClusterError: If a peer is lost before.
+        """
+        self.agree(None)
+        if self.position:
+            self._tell({"done": True})
+        # What is still on its way is lost when a process ends.
+        end = time.monotonic() + GRACE
+        while (
+            not self.position
+            and len(self.done) < len(self.lines)
+            and not self.loss
+            and time.monotonic() < end
+        ):
+            time.sleep(0.02)
+        self.leave()
 
     def leave(self):
         """Ends the watch: whoever goes now is not missed here."""
@@ -369,8 +393,9 @@ class Peers:
                         if position and position not in found
                     ]
                     error = _missing(absent, seconds)
-                    for line in found.values():
+                    for line in (*found.values(), *fresh):
                         line.send({"error": error})
+                        line.close()
                     raise ClusterError(error)
                 with contextlib.suppress(OSError):
                     fresh.append(_Line(door.accept()[0]))
@@ -435,6 +460,8 @@ class Peers:
                 while message is not None:
                     if "value" in message:
                         self.told.put(message["value"])
+                    if "done" in message:
+                        self.done.add(position)
                     if "lost" in message:
                         self.loss = str(message["lost"])
                     message = line.read()
@@ -446,7 +473,10 @@ class Peers:
             if not self.left.wait(GRACE):
                 print(f"videofusion: {self.loss}", file=sys.stderr, flush=True)
                 os._exit(1)
-        # Whoever still trains learns of it by the closed connection.
+        # Whoever still trains learns of it so.
+        with self.writing:
+            for line in self.lines.values():
+                line.close()
 
 
 class _Line:

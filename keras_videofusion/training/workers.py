@@ -100,9 +100,7 @@ class Workers(Devices):
             checked and deal(self.strategy, checked(self.part)),
             **arguments,
         )
-        # None goes before the first has written its last checkpoint.
-        self.peers.agree(None)
-        self.peers.leave()
+        self.peers.finish()
 
     def explain(self, error):
         """What a lost peer has to do with an error, as one line, or None."""
