@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -23,15 +24,32 @@ const roots = (root) => {
 };
 const all = (selector) =>
   roots(document).flatMap((root) => [...root.querySelectorAll(selector)]);
-const words = () => roots(document).map((root) =>
-  (root.body || root.host || root).innerText || root.textContent || ''
-).join('\\n');
+const words = () => roots(document).flatMap((root) => {
+  const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walk.nextNode()) {
+    const around = walk.currentNode.parentElement;
+    if (around && around.getClientRects().length)
+      found.push(walk.currentNode.data.trim());
+  }
+  return found.filter(Boolean);
+}).join('\\n');
 """
 
 
 def chromium():
     """Path of Chromium, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+# The browser reads commands at 3 and writes answers at 4.
+LAUNCHER = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(x), fcntl.F_DUPFD, 10) for x in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -45,6 +63,11 @@ class Browser:
     def __init__(self, folder, size=(1400, 900)):
         ours, theirs = os.pipe(), os.pipe()
         command = [
+            sys.executable,
+            "-c",
+            LAUNCHER,
+            str(ours[0]),
+            str(theirs[1]),
             chromium(),
             "--headless=new",
             "--no-sandbox",
@@ -59,10 +82,8 @@ class Browser:
             "--remote-debugging-pipe",
             "about:blank",
         ]
-        # It reads commands at 3 and writes answers at 4.
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{ours[0]} 4>&{theirs[1]}', "sh"]
-            + command,
+            command,
             pass_fds=(ours[0], theirs[1]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -157,17 +178,6 @@ class Browser:
             if time.monotonic() > until:
                 raise TimeoutError(f"never true in the page: {script}")
             time.sleep(0.3)
-
-    def text(self):
-        return self.ask("words()")
-
-    def click(self, selector, text=""):
-        """Clicks on the first thing of a kind that says something."""
-        self.wait(
-            f"(() => {{ const found = all({json.dumps(selector)}).find("
-            f"(x) => x.textContent.includes({json.dumps(text)}));"
-            " if (found) found.click(); return Boolean(found); })()"
-        )
 
     def screenshot(self, path):
         shot = self.call("Page.captureScreenshot", format="png")["data"]

@@ -132,7 +132,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.begun = time.monotonic()
-        self.epoch = self.purged = self.network = None
+        self.epoch = self.void = self.network = None
         self.step = 0
         self.drawn: int | None = None
         self.drawing = self.latest = 0.0
@@ -146,8 +146,8 @@ class TensorBoard(keras.callbacks.Callback):
             return
         steps = (self.params or {}).get("steps")
         before = self.epoch * steps + batch if steps else self.step
-        if self.purged is None:
-            self.purged = before
+        if self.void is None:
+            self.void = before + 1
             self.write_recipe()
         self.step = before + 1
         if self.step == self.profile[0]:
@@ -392,20 +392,27 @@ class TensorBoard(keras.callbacks.Callback):
         """Lets training go on where what TensorBoard shows cannot be made."""
         try:
             yield
-        except (OSError, ImportError, tf.errors.OpError) as error:
-            # What was being written may be cut in half: on with a new file.
+        except ImportError as error:
+            self._tell(error)
+        except (OSError, tf.errors.OpError) as error:
+            self._tell(error)
+            # What was being written may be cut in half: on with new files.
             self._close()
-            reason = str(error).strip().split("\n")[0]
-            line = f"not all is written for TensorBoard: {reason}"
-            if line not in self.told:
-                self.told.add(line)
-                self.say(line)
+            self.void = self.step + 1
+
+    def _tell(self, error):
+        reason = str(error).strip().split("\n")[0]
+        # Files differ, and what is the matter with them does not.
+        kind = reason.rsplit(";")[-1]
+        if kind not in self.told:
+            self.told.add(kind)
+            self.say(f"TensorBoard will not show all: {reason}")
 
     def _write(self, run, step, summary):
         """Adds a summary to the events file of `train`, `validation` or ""."""
         if run not in self.files:
             folder = join(self.folder, run) if run else self.folder
-            self.files[run] = events_file(folder, self.purged)
+            self.files[run] = events_file(folder, self.void)
         event = Event(wall_time=time.time(), step=step)
         # Some of TensorBoard's parts speak its own protocol, some TensorFlow's.
         event.summary.ParseFromString(summary.SerializeToString())
@@ -537,13 +544,12 @@ def events_file(folder, step):
 
     Args:
         folder: Path or address.
-        step: Integer: what older files there tell of later steps is void.
+        step: Integer: what older files tell from this step on is void.
 
     Returns:
         `tf.io.TFRecordWriter` of serialized `Event`s.
     """
     tf.io.gfile.makedirs(folder)
-    older = tf.io.gfile.glob(join(folder, "*tfevents*"))
     # Readers take the files of a folder in the order of their names.
     now = time.time_ns()
     name = (
@@ -551,15 +557,14 @@ def events_file(folder, step):
         f"{socket.gethostname()}.{os.getpid()}.v2"
     )
     file = tf.io.TFRecordWriter(join(folder, name))
-    first = Event(wall_time=now / 10**9, file_version="brain.Event:2")
-    file.write(first.SerializeToString())
-    if older:
-        restart = Event(
-            wall_time=now / 10**9,
-            step=step,
-            session_log=SessionLog(status=SessionLog.START),
-        )
-        file.write(restart.SerializeToString())
+    seconds = now / 10**9
+    start = SessionLog(status=SessionLog.START)
+    for event in (
+        Event(wall_time=seconds, file_version="brain.Event:2"),
+        # In the first file too: from the second on, readers obey.
+        Event(wall_time=seconds, step=step, session_log=start),
+    ):
+        file.write(event.SerializeToString())
     return file
 
 
