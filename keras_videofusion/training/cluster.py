@@ -384,7 +384,7 @@ class Peers:
         end = time.monotonic() + seconds
         found: dict[int, _Line] = {}
         with _listen(self.trainers[0][1]) as door:
-            fresh = []
+            fresh: list[_Line] = []
             while len(found) < len(self.trainers) - 1:
                 if time.monotonic() > end:
                     absent = [
