@@ -100,6 +100,68 @@ def test_a_gallery_of_nothing_is_refused():
         pictures.clips_with_predictions([])
 
 
+def test_a_moving_clip_shows_its_frames_in_turn_and_text_that_stands_still():
+    from PIL import Image, ImageSequence
+
+    frames = np.stack([clip(shade, 1)[0] for shade in (20, 120, 220)])
+    sample = Sample(frames, ["run"], {"net": [("run", 0.6)]})
+    file = Image.open(io.BytesIO(pictures.moving_clip(sample, seconds=0.3)))
+    assert file.info["duration"] == 300
+    assert file.info["loop"] == 0
+    seen = [
+        np.array(frame.convert("RGB"), int)
+        for frame in ImageSequence.Iterator(file)
+    ]
+    middle = seen[0].shape[0] // 2, seen[0].shape[1] // 2
+    shades = [frame[middle] for frame in seen]
+    np.testing.assert_allclose(shades, [[20] * 3, [120] * 3, [220] * 3], atol=3)
+    changes = (seen[0] != seen[2]).any(-1)
+    # What changes is a rectangle: the clip, of its own shape.
+    rows, columns = changes.any(1), changes.any(0)
+    assert changes[rows][:, columns].all()
+    assert rows.sum() / columns.sum() == pytest.approx(12 / 16, rel=0.03)
+    assert (seen[0][0, 0] == 255).all()
+
+
+def test_of_a_long_clip_some_frames_move_from_first_to_last():
+    from PIL import Image
+
+    frames = np.stack([clip(shade, 1)[0] for shade in range(0, 250, 5)])
+    made = pictures.moving_clip(Sample(frames, ["run"], {}), most=5)
+    file = Image.open(io.BytesIO(made))
+    assert file.n_frames == 5
+    file.seek(4)
+    middle = file.width // 2, file.height // 2
+    assert file.convert("RGB").getpixel(middle)[0] == pytest.approx(245, abs=3)
+
+
+def test_first_kernels_unfold_time_and_flow():
+    import keras
+
+    def kernel_of(shape, name):
+        model = keras.Sequential(
+            [
+                keras.Input((*shape[:2], shape[2])),
+                keras.layers.Conv2D(shape[3], shape[:2], name=name),
+            ]
+        )
+        values = np.random.default_rng(0).normal(size=shape)
+        model.layers[0].set_weights([values, np.zeros(shape[3])])
+        return values, pictures.first_kernels(model)
+
+    # Two frames of three colours: the earlier in the first channels.
+    values, found = kernel_of((5, 5, 6, 4), "fovea_conv1")
+    assert found["fovea"].shape == (2, 5, 5, 3, 4)
+    np.testing.assert_allclose(found["fovea"][1], values[:, :, 3:], rtol=1e-6)
+    # Ten fields of two components: the third colour is empty.
+    values, found = kernel_of((5, 5, 20, 4), "conv1")
+    assert found[""].shape == (10, 5, 5, 3, 4)
+    np.testing.assert_allclose(
+        found[""][9, ..., 1, :], values[:, :, 19], rtol=1e-6
+    )
+    assert not found[""][..., 2, :].any()
+
+
 def test_cells_of_a_confusion_matrix_carry_shares_of_their_row():
     figure = pictures.confusion_matrix(
         np.array([[3, 1], [0, 5]]), ["up", "down"]

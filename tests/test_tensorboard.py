@@ -696,7 +696,7 @@ all('img').filter((x) => x.src.includes('individualImage') && x.naturalWidth)
         ("hparams", ["Trial ID", "learning_rate", "TABLE VIEW"], "true"),
         (
             "projector",
-            ["features", "Points:", "Dimension:", "features-clips.tsv"],
+            ["Points:", "Dimension:", "1 tensor found", "PCA"],
             "all('canvas').length > 0",
         ),
         ("profile", ["Sessions (1)", "Overview Page"], "true"),

@@ -200,9 +200,12 @@ def moving_clip(
         shown.set_data(clip[place])
         axes.draw_artist(shown)
         drawn.append(np.array(canvas.buffer_rgba())[..., :3])
-    # One palette for all frames, so that colours do not flicker.
-    some = [drawn[0], drawn[count // 2], drawn[-1]]
-    palette = Image.fromarray(np.concatenate(some)).quantize(256)
+    # One palette for all frames, so that colours do not flicker; white, of
+    # which the rest is, keeps its place in it.
+    some = np.concatenate([frame[::2, ::2] for frame in drawn])
+    found = Image.fromarray(some).quantize(255).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([255, 255, 255, *(found or ())])
     images = [
         Image.fromarray(frame).quantize(
             palette=palette, dither=Image.Dither.NONE
