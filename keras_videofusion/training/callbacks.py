@@ -153,7 +153,14 @@ class Checkpoints(keras.callbacks.Callback):
             TrainingError: If it cannot be written.
         """
         state = self.state(epoch, step)
-        weights = self.model.get_weights() if row else None
+        weights = self.model.get_weights()
+        if not all(np.isfinite(weight).all() for weight in weights):
+            # The loss may not show it: a rectifier makes 0 of no number.
+            raise diverged(
+                "a weight became infinite or no number",
+                *((epoch, self.steps) if row else (epoch + 1, step)),
+                self.run,
+            )
         if not self.chief:
             return
         folder = self.run.path("checkpoints")
@@ -345,12 +352,31 @@ class NoNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {float(loss)} in epoch {self.epoch}, step "
-                f"{batch + 1}. The last whole epoch is kept in "
-                f"{self.run.folder}. Start again with a lower "
-                "--learning-rate, or bound the gradient with --clip-norm 1"
+            raise diverged(
+                f"the loss became {float(loss)}",
+                self.epoch,
+                batch + 1,
+                self.run,
             )
+
+
+def diverged(what, epoch, step, run):
+    """The error of a training that has left all bounds.
+
+    Args:
+        what: String, what is no number.
+        epoch: Integer, counted from 1.
+        step: Integer, counted from 1.
+        run: `keras_videofusion.training.run.Run`.
+
+    Returns:
+        `TrainingError`.
+    """
+    return TrainingError(
+        f"{what} in epoch {epoch}, step {step}. What was good before is kept "
+        f"in {run.folder}. Start again with a lower --learning-rate, or bound "
+        "the gradient with --clip-norm 1"
+    )
 
 
 class Speed(keras.callbacks.Callback):
