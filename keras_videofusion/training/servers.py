@@ -76,6 +76,10 @@ class Servers(Devices):
         self.strategy = tf.distribute.ParameterServerStrategy(
             tf.distribute.cluster_resolver.TFConfigClusterResolver()
         )
+        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(
+            self.strategy
+        )
+        _wait_for_some(self.coordinator, self.cluster.jobs["worker"])
         # Bytes that each server holds.
         self.loads = [0] * len(self.cluster.jobs["ps"])
         self.loss = None
@@ -101,8 +105,10 @@ class Servers(Devices):
         cluster = self.cluster
         address = cluster.jobs[cluster.job][cluster.index]
         config = tf.compat.v1.ConfigProto(
-            # On one thread a step that awaits a server blocks the answer.
-            inter_op_parallelism_threads=max(4, os.cpu_count() or 1),
+            # Steps wait on some of them; were these all, for ever.
+            inter_op_parallelism_threads=max(
+                4, len(cluster.jobs["worker"]) + 1, os.cpu_count() or 1
+            ),
             intra_op_parallelism_threads=(
                 tf.config.threading.get_intra_op_parallelism_threads()
             ),
@@ -351,10 +357,7 @@ class Flight:
         self.model = model
         self.done = 0
         self.workers = len(devices.cluster.jobs["worker"])
-        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(
-            devices.strategy
-        )
-        _wait_for_some(self.coordinator, list(devices.cluster.jobs["worker"]))
+        self.coordinator = devices.coordinator
         self.batches = self._batches(feed, *begun)
         self.step = tf.function(
             lambda batches: devices.strategy.run(
