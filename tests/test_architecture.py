@@ -38,6 +38,7 @@ TENSORFLOW = {
     "training/devices.py",
     "training/fit.py",
     "training/run.py",
+    "training/servers.py",
     "training/tensorboard.py",
     "benchmark.py",
     "export.py",
