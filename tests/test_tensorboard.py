@@ -143,9 +143,7 @@ def run(shapes_folder, tmp_path_factory):
 
     shapes = open_catalog(shapes_folder)
     folder = tmp_path_factory.mktemp("runs") / "first"
-    theirs = keras.callbacks.TensorBoard(
-        folder / "theirs", histogram_freq=1, write_graph=False
-    )
+    theirs = keras.callbacks.TensorBoard(folder / "theirs", write_graph=False)
     ours = made(folder / "tensorboard", shapes, profile=(2, 3))
     model = fit(shapes, [InputWait(), theirs, ours])
     # It writes epochs or batches whole, not both.
@@ -184,24 +182,36 @@ def test_running_scores_have_the_names_steps_and_values_of_keras(run):
         }
         for which in ("tensorboard", "batches")
     )
+    # Some releases of Keras write every step, whatever they are told.
+    theirs = {
+        tag: [point for point in points if point[0] % 2 == 0]
+        for tag, points in theirs.items()
+    }
     assert ours == theirs
     assert [step for step, _ in ours["batch_loss"]] == [2, 4, 6]
 
 
-def test_histograms_have_the_names_and_counts_of_keras(run):
-    folder, _, _ = run
-    ours, theirs = (
-        {
-            (tag, step): tensor_util.make_ndarray(value.tensor)
-            for tag, step, value in summaries(folder / which / "train")
-            if value.metadata.plugin_data.plugin_name == "histograms"
-        }
-        for which in ("tensorboard", "theirs")
-    )
-    assert set(ours) == set(theirs)
-    for key, counts in ours.items():
-        assert counts[:, 2].sum() == theirs[key][:, 2].sum()
-        assert counts[0, 0] == pytest.approx(theirs[key][0, 0])
+def test_histograms_have_the_names_of_keras_and_count_every_weight(run):
+    folder, model, _ = run
+    found = {
+        (tag, step): tensor_util.make_ndarray(value.tensor)
+        for tag, step, value in summaries(folder / "tensorboard/train")
+        if value.metadata.plugin_data.plugin_name == "histograms"
+    }
+    paths = [weight.path for weight in model.weights]
+    assert set(found) == {
+        (f"{path}/histogram", epoch) for path in paths for epoch in (0, 1)
+    }
+    for weight in model.weights:
+        values = weight.numpy()
+        counts = found[f"{weight.path}/histogram", 1]  # from, to, count
+        assert counts[:, 2].sum() == values.size
+        assert counts[0, 0] == pytest.approx(values.min())
+        assert counts[-1, 1] == pytest.approx(values.max())
+        half = counts[: len(counts) // 2]
+        assert half[:, 2].sum() == pytest.approx(
+            (values < half[-1, 1]).sum(), abs=1
+        )
 
 
 def test_large_weights_are_counted_by_a_part(
@@ -684,12 +694,12 @@ all('img').filter((x) => x.src.includes('individualImage') && x.naturalWidth)
         ("scalars", ["epoch_hit_at_1", "train", "validation"], "true"),
         (
             "images",
-            ["clips", "confusion_matrix", "first_layer", "sample: 1 of 4"],
+            ["clips", "confusion_matrix", "first_layer", "sample: 1 of"],
             f"{PICTURES}.length > 1",
         ),
         (
             "histograms",
-            ["conv1/conv1/kernel/histogram"],
+            ["conv1/kernel/histogram"],
             "all('svg').length > 3",
         ),
         ("text", ["recipe", "learning_rate", "weight_decay"], "true"),
