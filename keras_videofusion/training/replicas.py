@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import warnings
 from typing import Any
 
 import keras
@@ -42,12 +43,7 @@ class Replicated(keras.Model):
         super().compile(*args, **kwargs)
         rule: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if rule.gradient_accumulation_steps:
-            # Keras accumulates under a condition, in which copies cannot meet.
-            raise ValueError(
-                "gradients are accumulated on one device only: pass a smaller "
-                "batch. Received: gradient_accumulation_steps="
-                f"{rule.gradient_accumulation_steps}"
-            )
+            rule._backend_apply_gradients = functools.partial(accumulate, rule)
         # `train_step` has summed them already.
         rule._all_reduce_sum_gradients = list
         labels = keras.KerasTensor((None, self.output_shape[-1]))
@@ -203,8 +199,56 @@ class Replicated(keras.Model):
 
         return tf.function(function, reduce_retracing=True, autograph=False)
 
+    def evaluate(self, *args, **kwargs):
+        with warnings.catch_warnings():
+            # Of unknown length: Keras takes its end for a lack of data.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+            return super().evaluate(*args, **kwargs)
+
     def predict(self, x, **kwargs):
         return self._alone().predict(x, **kwargs)
+
+
+def accumulate(rule, gradients, variables):
+    """Adds up gradients, and takes a step of their mean when it is due.
+
+    As Keras does, but for the condition: copies cannot meet under one of
+    their own, so it stands outside of them.
+
+    Args:
+        rule: `keras.optimizers.Optimizer` that accumulates.
+        gradients: List of tensors, the same on all copies.
+        variables: List of `keras.Variable`.
+    """
+    count = rule.gradient_accumulation_steps
+    sums = [
+        rule._accumulated_gradients[rule._get_variable_index(v)]
+        for v in variables
+    ]
+
+    def step(gradients):
+        means = [
+            (g + held.value) / count
+            for g, held in zip(gradients, sums, strict=True)
+        ]
+        means = rule._clip_gradients(means)
+        rule._apply_weight_decay(variables)
+        rule._backend_update_step(means, variables, rule.learning_rate)
+        for held in sums:
+            held.assign(tf.zeros_like(held.value))
+
+    def wait(gradients):
+        for held, g in zip(sums, gradients, strict=True):
+            held.assign(held.value + g)
+
+    def outside(strategy, gradients):
+        def every(do):
+            strategy.extended.call_for_each_replica(do, (gradients,))
+
+        due = (rule._iterations.value + 1) % count == 0
+        tf.cond(due, lambda: every(step), lambda: every(wait))
+
+    tf.distribute.get_replica_context().merge_call(outside, (gradients,))
 
 
 def counted(y, weight):
