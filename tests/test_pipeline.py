@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from keras_videofusion.data.pipeline import (
     steps,
     training_clips,
     validation_clips,
+    watched_clips,
 )
 from keras_videofusion.data.video import decode, read_clips
 
@@ -506,3 +508,31 @@ def test_a_program_may_end_while_clips_are_being_read(shapes_folder):
         check=False,
     )
     assert done.returncode == 0
+
+
+def test_the_wait_for_a_batch_is_told_and_nothing_else():
+    """A batch that takes a while, and a taker who takes his time."""
+
+    def slowly():
+        for number in range(5):
+            time.sleep(0.1)
+            yield {"rgb": np.full((2, 3), number)}, np.ones((2, 4))
+
+    kinds = (
+        {"rgb": tf.TensorSpec((None, 3), tf.int64)},
+        tf.TensorSpec((None, 4), tf.float64),
+    )
+    batches = tf.data.Dataset.from_generator(slowly, output_signature=kinds)
+    waits = []
+    found = watched_clips(batches, waits.append)
+    assert found.element_spec == batches.element_spec
+    for number, (clips, _) in enumerate(found):
+        assert (clips["rgb"].numpy() == number).all()
+    assert len(waits) == 5
+    assert min(waits) > 0.09
+    # What was made ahead, while the taker did something else, is not waited
+    # for.
+    waits.clear()
+    for _ in watched_clips(batches.prefetch(2), waits.append):
+        time.sleep(0.15)
+    assert max(waits[1:]) < 0.05

@@ -36,7 +36,7 @@ from keras_videofusion.training import tensorboard
 from keras_videofusion.training.losses import PartsCrossentropy
 from keras_videofusion.training.metrics import HitAtK
 from keras_videofusion.training.recipe import Recipe
-from keras_videofusion.training.tensorboard import InputWait, TensorBoard
+from keras_videofusion.training.tensorboard import TensorBoard
 
 RECIPE = Recipe(
     model="slow_fusion", width=0.02, size=40, batch=6, epochs=2, dropout=0.5
@@ -145,7 +145,7 @@ def run(shapes_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "first"
     theirs = keras.callbacks.TensorBoard(folder / "theirs", write_graph=False)
     ours = made(folder / "tensorboard", shapes, profile=(2, 3))
-    model = fit(shapes, [InputWait(), theirs, ours])
+    model = fit(shapes, [theirs, ours])
     # It writes epochs or batches whole, not both.
     batches = keras.callbacks.TensorBoard(
         folder / "batches", update_freq=2, write_graph=False
@@ -397,7 +397,7 @@ def test_a_trace_of_the_steps_lands_in_the_folder(run):
 
 def test_weights_are_the_same_to_the_bit_with_and_without(shapes, tmp_path):
     plain = fit(shapes, [])
-    watched = fit(shapes, [InputWait(), made(tmp_path, shapes)])
+    watched = fit(shapes, [made(tmp_path, shapes)])
     for one, other in zip(
         plain.get_weights(), watched.get_weights(), strict=True
     ):
@@ -594,47 +594,6 @@ def test_many_classes_are_shown_by_family():
         other = told.index(families.get(guess, "other"))
         slow[place, other] += counts[row, column]
     np.testing.assert_array_equal(found, slow)
-
-
-def test_the_wait_for_clips_is_a_share_of_the_epoch():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-
-    def slowly():
-        for _ in itertools.count():
-            time.sleep(0.05)
-            yield np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
-
-    data = tf.data.Dataset.from_generator(
-        slowly,
-        output_signature=(
-            tf.TensorSpec((None, 2), tf.float32),
-            tf.TensorSpec((None, 1), tf.float32),
-        ),
-    )
-    wait = InputWait()
-    own = model.train_function
-    # The second epoch compiles nothing.
-    told = model.fit(
-        data,
-        epochs=2,
-        steps_per_epoch=6,
-        verbose=0,
-        callbacks=[wait],
-        shuffle=False,
-    ).history
-    assert 0.6 < told["input_wait_share"][1] <= 1
-    assert not isinstance(model.train_function, tensorboard.Timed)
-    assert own is None
-    told = model.fit(
-        data.take(6).cache().repeat(),
-        epochs=2,
-        steps_per_epoch=6,
-        verbose=0,
-        callbacks=[wait],
-        shuffle=False,
-    ).history
-    assert told["input_wait_share"][1] < 0.5
 
 
 def test_scaled_losses_hide_no_learning_rate():

@@ -72,7 +72,7 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         now = self.clock()
         # `batch` may count from 0 or, in a resumed epoch, from the true step.
-        if self.number is None:
+        if self.number is None or self.started is None:
             self.number = batch
             # The first step compiles the network: it tells no pace.
             self.started = now
