@@ -8,8 +8,9 @@ RUNS ?= runs/demo
 PYTHON_IO ?= $(shell for name in python3.11 python3.12 python3.10; do \
 	$$name -c '' 2>/dev/null && echo $$name && break; done)
 VENV_IO ?= .venv-tensorflow-io
+VENV_BACKENDS ?= .venv-backends
 
-.PHONY: demo test lint test-tensorflow-io
+.PHONY: demo test lint test-tensorflow-io test-backends
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,3 +48,21 @@ else
 test-tensorflow-io: $(VENV_IO)/installed
 	$(VENV_IO)/bin/python -m pytest tests/cloud
 endif
+
+# Keras on JAX and on torch, beside TensorFlow: tests of its own, and those
+# whose oracle is no TensorFlow. For Linux on x86-64 the package index has
+# torch with 6 GB of libraries for graphics cards; pip's own
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares them.
+TESTS_BACKENDS := tests/backends $(addprefix tests/test_, oracles.py \
+	losses.py optimizer.py training_metrics.py releases.py)
+
+$(VENV_BACKENDS)/installed: setup.cfg pyproject.toml
+	test -x $(VENV_BACKENDS)/bin/python || $(PYTHON) -m venv $(VENV_BACKENDS)
+	$(VENV_BACKENDS)/bin/python -m pip install --quiet \
+		--editable '.[backends-dev]' || { echo "test-backends: JAX and torch \
+	cannot be installed for $$($(PYTHON) --version); pip says why" >&2; false; }
+	touch $@
+
+test-backends: $(VENV_BACKENDS)/installed
+	KERAS_BACKEND=jax $(VENV_BACKENDS)/bin/python -m pytest $(TESTS_BACKENDS)
+	KERAS_BACKEND=torch $(VENV_BACKENDS)/bin/python -m pytest $(TESTS_BACKENDS)
