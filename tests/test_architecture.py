@@ -37,9 +37,11 @@ TENSORFLOW = {
     "datasets/youtube8m.py",
     "training/devices.py",
     "training/fit.py",
+    "training/replicas.py",
     "training/run.py",
     "training/servers.py",
     "training/tensorboard.py",
+    "training/workers.py",
     "benchmark.py",
     "export.py",
 }

@@ -193,7 +193,10 @@ def train(arguments):
     """`videofusion train`."""
     from keras_videofusion.training import fit
     from keras_videofusion.training.run import Run
+    from keras_videofusion.training.strategy import served
 
+    if served(arguments.strategy):
+        return
     run = Run(arguments.run)
     if arguments.resume and run.exists:
         # The folder knows its recipe and its rows; DATA, if given, says

@@ -433,8 +433,9 @@ def training_clips(
         )  # fmt: skip
     elif worker is not None or cache is not None:
         raise ValueError(
-            "`worker` and `cache` are for shards. "
-            f"Received: worker={worker}, cache={cache!r}, a catalog of videos"
+            "`cache`, and workers of parameter servers, read shards: make them "
+            "with videofusion prepare. Received: a catalog of videos, "
+            f"worker={worker}, cache={cache!r}"
         )
     else:
         reader = Reader(

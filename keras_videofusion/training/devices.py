@@ -30,6 +30,25 @@ class Devices:
     def serve(self):
         """Serves until the chief is done, where `serves`."""
 
+    def expect(self, recipe, feed):
+        """Refuses what these devices cannot train.
+
+        Args:
+            recipe: `Recipe`.
+            feed: As for `fit`.
+
+        Raises:
+            ValueError: If a setting or the data do not suit.
+        """
+        feed(0, 0, cache=None)
+
+    def close(self, line=""):
+        """Lets other processes go, if they wait for this one.
+
+        Args:
+            line: String, what failed; empty if all is done.
+        """
+
     def scope(self):
         """The context in which networks and optimizers are made."""
         return nullcontext()
@@ -68,9 +87,10 @@ class Devices:
 
         Args:
             model: Compiled `keras.Model`.
-            feed: Function of (epoch, step) and, by name, `part` or `worker`
-                of `keras_videofusion.data.pipeline.training_clips`, that
-                gives the batches from there on.
+            feed: Function of (epoch, step) and, by name, `part`, `worker` or
+                `cache` of
+                `keras_videofusion.data.pipeline.training_clips`, that gives
+                the batches from there on.
             checked: Function of `part` that gives an epoch of validation, or
                 None.
             **arguments: `epochs`, `steps`, `begun`, `callbacks`, `verbose`.

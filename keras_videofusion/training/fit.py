@@ -104,11 +104,31 @@ def train(
     Reference:
         Karpathy et al., CVPR 2014, section 3.3.
     """
-    run = Run(run)
     devices = open_devices(recipe.strategy)
     if devices.serves:
         devices.serve()
-        return run
+        return Run(run)
+    try:
+        found = _train(
+            devices, recipe, catalog, Run(run), weights, resume, overwrite,
+            on_error, flow, cache, checkpoint_steps, checkpoint_minutes,
+            profile, callbacks, verbose, say,
+        )  # fmt: skip
+    except BaseException as error:
+        devices.close(
+            f"the chief has ended: {str(error) or type(error).__name__}"
+        )
+        raise
+    devices.close()
+    return found
+
+
+def _train(
+    devices, recipe, catalog, run, weights, resume, overwrite, on_error, flow,
+    cache, checkpoint_steps, checkpoint_minutes, profile, callbacks, verbose,
+    say,
+):  # fmt: skip
+    """Does what `train` promises, on these devices."""
     if not devices.chief:
         say, verbose = _nothing, 0
     # One process looks at the folder; what it finds, all do.
@@ -139,8 +159,8 @@ def train(
             build(recipe, spec, len(catalog.classes), weights, training=True)
         )
         metrics = compiled(model, recipe, learned)
-        # Cloning would copy the optimizer, which `model.keras` leaves out.
-        network = build(recipe, spec, len(catalog.classes))
+    # Cloning would copy the optimizer, which `model.keras` leaves out.
+    network = build(recipe, spec, len(catalog.classes))
     skipped = {}
 
     def skip(path, error):
@@ -213,7 +233,7 @@ def train(
     def begin():
         """Makes the folder, or takes up what it holds."""
         # Before the folder is made: shards may not feed this network.
-        feed(0, 0, cache=None)
+        devices.expect(recipe, feed)
         if before["exists"]:
             return _restore(model, run, say)
         return run.create(settings, catalog, overwrite)

@@ -171,6 +171,17 @@ class Servers(Devices):
         with tf.variable_creator_scope(place), self.strategy.scope():
             yield
 
+    def expect(self, recipe, feed):
+        if recipe.deterministic:
+            raise ValueError(
+                "workers that do not wait for one another repeat nothing to "
+                "the bit. Received: deterministic=True with "
+                "strategy='parameter-server'"
+            )
+        count = len(self.cluster.jobs["worker"])
+        for index in range(count):
+            _from_there(feed, 0, 0, (index, count))
+
     def trainable(self, model):
         return Served(model.input, model.output, name=model.name)
 
@@ -226,6 +237,8 @@ class Servers(Devices):
         Args:
             line: String, what failed; they end with it.
         """
+        if self.left.is_set():
+            return
         self.left.set()
 
         def tell():

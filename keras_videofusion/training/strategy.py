@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_videofusion.training.cluster import read_cluster
 from keras_videofusion.training.devices import Devices, Mirrored
 from keras_videofusion.training.recipe import STRATEGIES
 
@@ -47,3 +48,24 @@ def open_devices(name):
     from keras_videofusion.training.servers import Servers
 
     return Servers()
+
+
+def served(name):
+    """Serves the chief until it is done, if that is this process's part.
+
+    Args:
+        name: As for `open_devices`.
+
+    Returns:
+        Whether it was: a process that serves needs no data of its own.
+
+    Raises:
+        ClusterError: As `open_devices`, and if the chief fails or is lost.
+    """
+    if (
+        name != "parameter-server"
+        or read_cluster("parameter-server").job == "chief"
+    ):
+        return False
+    open_devices(name).serve()
+    return True
