@@ -319,7 +319,7 @@ def logits_model(model: keras.Model) -> tuple[keras.Model, str]:
         if name == "linear":
             return model, "softmax"
         if name in ("softmax", "sigmoid"):
-            return keras.Model(model.inputs, last.input), name
+            return keras.Model(_inputs(model), last.input), name
     if type(last) is keras.layers.Dense:
         if name == "linear":
             return model, "softmax"
@@ -330,9 +330,12 @@ def logits_model(model: keras.Model) -> tuple[keras.Model, str]:
 
 
 def _inputs(model: keras.Model) -> Any:
-    """What a network takes, as it takes it: a dict of two streams."""
-    # A sequential network has no structure, and its `input` may be missing.
-    return model.inputs if isinstance(model, keras.Sequential) else model.input
+    """What a network takes, as it takes it: a tensor, or a dict of two."""
+    if isinstance(model, keras.Sequential):
+        # It has no structure, and its `input` may be missing.
+        (model_input,) = model.inputs
+        return model_input
+    return model.input
 
 
 def _last_layer(model: keras.Model) -> Any:
