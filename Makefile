@@ -54,7 +54,7 @@ endif
 # torch with 6 GB of libraries for graphics cards; pip's own
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares them.
 TESTS_BACKENDS := tests/backends $(addprefix tests/test_, oracles.py \
-	losses.py optimizer.py training_metrics.py releases.py)
+	losses.py optimizer.py training_metrics.py)
 
 $(VENV_BACKENDS)/installed: setup.cfg pyproject.toml
 	test -x $(VENV_BACKENDS)/bin/python || $(PYTHON) -m venv $(VENV_BACKENDS)
