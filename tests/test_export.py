@@ -117,8 +117,16 @@ def run(shapes_folder, tmp_path_factory):
     return folder
 
 
-@every_format
-@pytest.mark.parametrize("name", MODELS)
+# TensorFlow saves what it runs; converters must know every operation.
+CASES = [
+    (name, format)
+    for format in ENDINGS
+    for name in MODELS
+    if format != "savedmodel" or name == FAMILY[name].networks[0]
+]
+
+
+@pytest.mark.parametrize(("name", "format"), CASES)
 def test_every_network_answers_alike_in_every_format(name, format, tmp_path):
     path = tmp_path / f"network{ENDINGS[format]}"
     report = export(opened(name), format, path)
