@@ -53,7 +53,7 @@ def main():
     # Several processes are joined before TensorFlow does anything else.
     from keras_videofusion.training.strategy import open_devices
 
-    names = sorted({"one", *arguments.strategies})
+    names = sorted({"one", *arguments.strategies}, reverse=True)
     devices = {name: open_devices(name) for name in names}
 
     import tensorflow as tf

@@ -64,7 +64,7 @@ class Replicated(keras.Model):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         copies = tf.distribute.get_replica_context()
         rows, present = counted(y, weight)
-        total = copies.all_reduce(tf.distribute.ReduceOp.SUM, present)
+        total = summed(present)
         with tf.GradientTape() as tape, self._own_draws(copies):
             scores = self(x, training=True)
             # The mean over `rows`, divided by the number of copies.
@@ -83,15 +83,14 @@ class Replicated(keras.Model):
         ]
         gradients, variables = zip(*found, strict=True)
         averages = self._averages()
-        summed = copies.all_reduce(
-            tf.distribute.ReduceOp.SUM,
-            [*gradients, *(v.value * (present / total) for v in averages)],
+        sums = summed(
+            [*gradients, *(v.value * (present / total) for v in averages)]
         )
         for variable, value in zip(
-            averages, summed[len(gradients) :], strict=True
+            averages, sums[len(gradients) :], strict=True
         ):
             variable.assign(value)
-        self.optimizer.apply(summed[: len(gradients)], variables)
+        self.optimizer.apply(sums[: len(gradients)], variables)
         return self._count(loss, rows, present, y, scores, weight)
 
     def test_step(self, data):
@@ -152,7 +151,7 @@ class Replicated(keras.Model):
         flat = tf.concat(
             [tf.reshape(v.value, [-1]) for held in kept for v in held], 0
         )
-        flat = copies.all_reduce(tf.distribute.ReduceOp.SUM, flat)
+        flat = summed(flat)
         for metric, held in zip(self.metrics, kept, strict=True):
             sizes = [v.shape.num_elements() for v in held]
             parts = tf.split(flat, [*sizes, flat.shape[0] - sum(sizes)])
@@ -207,6 +206,22 @@ class Replicated(keras.Model):
 
     def predict(self, x, **kwargs):
         return self._alone().predict(x, **kwargs)
+
+
+def summed(values):
+    """Sums over all copies, on every copy.
+
+    Args:
+        values: Tensor or list of tensors, a copy's own.
+
+    Returns:
+        The same of the sums.
+    """
+    copies = tf.distribute.get_replica_context()
+    if copies.num_replicas_in_sync == 1:
+        # Even alone it would copy them.
+        return values
+    return copies.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def accumulate(rule, gradients, variables):
@@ -291,7 +306,8 @@ def deal(strategy, batches):
         `tf.distribute.DistributedDataset` of the same, with weights where
         batches are cut: a part that would be empty has a row of weight 0.
     """
-    count = len(strategy.extended.worker_devices)
+    devices = strategy.extended.worker_devices
+    count = len(devices)
 
     def part(number, clips, labels, weights=None):
         rows = tf.shape(labels, tf.int64)[0]
@@ -318,4 +334,10 @@ def deal(strategy, batches):
                     tf.data.INFINITE_CARDINALITY
                 )
             )
-    return strategy.distribute_datasets_from_function(lambda context: parts)
+    # Graphics cards are sent the next batch early; on a processor that is
+    # a copy for nothing.
+    early = any("GPU" in device for device in devices)
+    return strategy.distribute_datasets_from_function(
+        lambda context: parts,
+        tf.distribute.InputOptions(experimental_fetch_to_device=early),
+    )
