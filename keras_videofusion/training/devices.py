@@ -113,14 +113,37 @@ class Devices:
         """
 
 
-class Mirrored(Devices):
-    """Every graphics card of this machine, or every logical processor.
+class Copies(Devices):
+    """Devices that each hold a copy of the network and share every batch.
 
-    Each holds a copy of the network and takes a part of every batch; their
-    gradients are averaged over the clips.
+    Each takes a part of it; their gradients are averaged over the clips.
+
+    Attributes:
+        strategy: `tf.distribute.Strategy`.
     """
 
     watches = False
+    strategy: tf.distribute.Strategy
+
+    def scope(self):
+        return self.strategy.scope()
+
+    def trainable(self, model):
+        return replicated(model)
+
+    def fit(self, model, feed, checked, **arguments):
+        course.fit(
+            model,
+            lambda epoch, step: deal(
+                self.strategy, feed(epoch, step, part=self.part)
+            ),
+            checked and deal(self.strategy, checked(self.part)),
+            **arguments,
+        )
+
+
+class Mirrored(Copies):
+    """Every graphics card of this machine, or every logical processor."""
 
     def __init__(self):
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
@@ -135,18 +158,4 @@ class Mirrored(Devices):
         )
         self.strategy = tf.distribute.MirroredStrategy(
             devices, cross_device_ops=join
-        )
-
-    def scope(self):
-        return self.strategy.scope()
-
-    def trainable(self, model):
-        return replicated(model)
-
-    def fit(self, model, feed, checked, **arguments):
-        course.fit(
-            model,
-            lambda epoch, step: deal(self.strategy, feed(epoch, step)),
-            checked and deal(self.strategy, checked()),
-            **arguments,
         )

@@ -251,7 +251,7 @@ def _train(
         f"{len(catalog.classes)} classes"
     )
     failure = None
-    with asked_to_end() as ended:
+    with asked_to_end(devices) as ended:
         ours = [
             speed,
             Rate(recipe, count),
@@ -379,14 +379,21 @@ def _before(recipe, catalog, run, resume):
 
 
 @contextlib.contextmanager
-def asked_to_end():
+def asked_to_end(devices):
     """Yields a function that says whether the process was asked to end.
 
     A cluster's scheduler asks by SIGTERM some time before it kills; who asks
     twice is obeyed at once. Off the main thread, where no signal can be
-    caught, nobody is heard.
+    caught, nobody is heard. One of several processes in step ends at once:
+    the others must not wait for it in a checkpoint of its own.
+
+    Args:
+        devices: `Devices`.
     """
     asked = []
+    if devices.part is not None:
+        yield lambda: False
+        return
 
     def hear(number, frame):
         asked.append(number)

@@ -2,20 +2,18 @@
 
 import tensorflow as tf
 
-from keras_videofusion.training import course
 from keras_videofusion.training.cluster import (
     ClusterError,
     Peers,
     read_cluster,
 )
-from keras_videofusion.training.devices import Devices
-from keras_videofusion.training.replicas import deal, replicated
+from keras_videofusion.training.devices import Copies
 
 # Seconds that a failed step waits for word that a peer was lost.
 NEWS = 10
 
 
-class Workers(Devices):
+class Workers(Copies):
     """`tf.distribute.MultiWorkerMirroredStrategy`, as `TF_CONFIG` says.
 
     Every process holds a copy of the network on each of its devices and
@@ -41,12 +39,6 @@ class Workers(Devices):
                 self.explain(error)
                 or f"the processes could not be joined: {reason}"
             ) from error
-
-    def scope(self):
-        return self.strategy.scope()
-
-    def trainable(self, model):
-        return replicated(model)
 
     def agree(self, value):
         return self.peers.agree(value)
@@ -90,16 +82,7 @@ class Workers(Devices):
         tf.function(lambda: self.strategy.run(take), autograph=False)()
 
     def fit(self, model, feed, checked, **arguments):
-        if not self.chief:
-            arguments["verbose"] = 0
-        course.fit(
-            model,
-            lambda epoch, step: deal(
-                self.strategy, feed(epoch, step, part=self.part)
-            ),
-            checked and deal(self.strategy, checked(self.part)),
-            **arguments,
-        )
+        super().fit(model, feed, checked, **arguments)
         self.peers.finish()
 
     def explain(self, error):
