@@ -204,38 +204,26 @@ class _Network:
         """Clips by stream as the network takes them."""
         return clips if len(clips) > 1 else clips[self.spec.streams[0]]
 
-    def function(self, constant=False):
+    def function(self, given=()):
         """A function of clips by stream that gives outputs by name, to trace.
 
         Args:
-            constant: Whether weights become part of what is traced; else it
-                reads the network's variables.
+            given: Keras variables whose values it takes before the clips; all
+                others it reads.
         """
-        network = self.network
-        state = [
-            [keras.ops.convert_to_numpy(one) for one in variables]
-            for variables in (
-                network.trainable_variables,
-                network.non_trainable_variables,
-            )
-            if constant
-        ]
 
-        def answer(**clips):
+        def answer(*values, **clips):
             inputs = self.fed(
                 {name: tf.cast(x, tf.float32) for name, x in clips.items()}
             )
-            if constant:
-                values, _ = network.stateless_call(
-                    *state, inputs, training=False
-                )
-            else:
-                values = network(inputs, training=False)
+            with keras.StatelessScope(
+                state_mapping=list(zip(given, values, strict=True))
+            ):
+                values = self.network(inputs, training=False)
             if not self.has_logits:
                 return {"probabilities": values}
-            shares = (
-                tf.sigmoid if self.activation == "sigmoid" else tf.nn.softmax
-            )
+            sigmoid = self.activation == "sigmoid"
+            shares = tf.sigmoid if sigmoid else tf.nn.softmax
             return {"logits": values, "probabilities": shares(values)}
 
         return answer
@@ -384,19 +372,51 @@ def _run_savedmodel(place):
 
 
 def _write_onnx(network, place, quantize, opset):
-    tf2onnx = _imported("tf2onnx")
-    answer, signature = network.function(), network.signature
+    onnx, tf2onnx = _imported("onnx"), _imported("tf2onnx")
+    # The converter copies constants over and over: 14 GB for SlowFusion of
+    # 302 MB. So what makes networks large is put in when it is done.
+    kernels = {
+        f"kernel{place}": kernel
+        for place, kernel in enumerate(_dense_kernels(network.model))
+    }
+    answer = network.function(tuple(kernels.values()))
+    signature = network.signature
+    streams = len(signature)
 
-    def positional(*clips):
-        return answer(**dict(zip(signature, clips, strict=True)))
+    def positional(*given):
+        clips = dict(zip(signature, given[:streams], strict=True))
+        return answer(*given[streams:], **clips)
 
     model, _ = tf2onnx.convert.from_function(
-        tf.function(positional), list(signature.values()), opset=opset
+        tf.function(positional),
+        [
+            *signature.values(),
+            *(
+                tf.TensorSpec(kernel.shape, tf.float32, name)
+                for name, kernel in kernels.items()
+            ),
+        ],
+        opset=opset,
     )
-    for tensor in (*model.graph.input, *model.graph.output):
+    graph = model.graph
+    for tensor in list(graph.input):
+        if tensor.name in kernels:
+            graph.input.remove(tensor)
+    for name, kernel in kernels.items():
+        values = keras.ops.convert_to_numpy(kernel)
+        graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    for tensor in (*graph.input, *graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     model.metadata_props.add(key=DESCRIPTION, value=network.description)
     place.write_bytes(model.SerializeToString())
+
+
+def _dense_kernels(layer):
+    """Kernels of the fully connected layers in a network."""
+    if isinstance(layer, layers.Dense):
+        return [layer.kernel]
+    inside = getattr(layer, "layers", None) or [getattr(layer, "layer", None)]
+    return [k for one in inside if one for k in _dense_kernels(one)]
 
 
 def _run_onnx(place):
@@ -414,9 +434,13 @@ def _run_onnx(place):
 def _write_litert(network, place, quantize, opset):
     model = _copy(network.model, folded=True)
     folded = _Network(model, network.spec, network.classes)
-    answer = tf.function(folded.function(constant=True))
+    answer = tf.function(folded.function())
+    # Only of TensorFlow's own variables, held by the module that it is shown,
+    # does the converter make constants; others it leaves empty.
+    held = tf.Module()
+    held.weights = [variable.value for variable in model.variables]
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [answer.get_concrete_function(**folded.signature)], tf.Module()
+        [answer.get_concrete_function(**folded.signature)], held
     )
     if quantize != "none":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
