@@ -258,14 +258,9 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _draw_weights(self, epoch):
         """Histograms of all weights; filters of the first layers."""
-        strategy = self.model.distribute_strategy
         for weight in self.model.weights:
-            # Of several copies the one at hand: to ask the others, they would
-            # have to take part.
-            (value, *_) = strategy.experimental_local_results(weight.value)
-            flat = tf.reshape(tf.cast(value, "float32"), [-1])
-            stride = math.ceil(len(flat) / SAMPLED)
-            values = flat[::stride].numpy()
+            flat = np.ravel(here(self.model, weight)).astype(np.float32)
+            values = flat[:: math.ceil(len(flat) / SAMPLED)]
             values = values[np.isfinite(values)]
             if len(values):
                 summary = histogram_pb(f"{weight.path}/histogram", values)
@@ -545,6 +540,13 @@ def answering(model, samples):
         `(batch, parts, classes)` and `(batch, channels)`.
     """
     network = keras.Model(model.input, [model.output, features(model)])
+    if keras.backend.backend() != "tensorflow":
+
+        def predicted(clips):
+            clips = keras.tree.map_structure(np.asarray, clips)
+            return map(tf.convert_to_tensor, network.predict_on_batch(clips))
+
+        return predicted
     strategy = model.distribute_strategy
 
     def answers(clips):
@@ -561,6 +563,25 @@ def answering(model, samples):
 
     spec = samples.element_spec[0]
     return tf.function(asked, input_signature=[spec], autograph=False)
+
+
+def here(model, weight):
+    """A weight as this process holds it.
+
+    Args:
+        model: `keras.Model`.
+        weight: `keras.Variable` of it.
+
+    Returns:
+        NumPy array.
+    """
+    value = weight.value
+    if keras.backend.backend() == "tensorflow":
+        # Of several copies the one at hand: to ask the others, they would
+        # have to take part.
+        strategy = model.distribute_strategy
+        (value, *_) = strategy.experimental_local_results(value)
+    return keras.ops.convert_to_numpy(value)
 
 
 def features(model):
