@@ -302,9 +302,9 @@ def test_more_workers_than_shards_are_an_error(learned):
 
 
 def test_files_know_neither_workers_nor_caches(shapes):
-    with pytest.raises(ValueError, match="read shards: make them with videofusion prepare"):
+    with pytest.raises(ValueError, match="with videofusion prepare"):
         training_clips(shapes, SPEC, 2, worker=(0, 1))
-    with pytest.raises(ValueError, match="read shards: make them with videofusion prepare"):
+    with pytest.raises(ValueError, match="with videofusion prepare"):
         training_clips(shapes, SPEC, 2, cache="memory")
 
 
