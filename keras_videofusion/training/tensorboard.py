@@ -11,7 +11,9 @@ A run's folder of logs holds, as TensorBoard's users know it from Keras,
 import json
 import math
 import os
+import shutil
 import socket
+import tempfile
 import time
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -31,6 +33,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from keras_videofusion.data.files import (
+    is_remote,
     join,
     make_folder,
     write_text,
@@ -456,16 +459,17 @@ def events_file(folder, step):
         step: Integer: what older files tell from this step on is void.
 
     Returns:
-        `tf.io.TFRecordWriter` of serialized `Event`s.
+        `tf.io.TFRecordWriter`, or `Sent`, of serialized `Event`s.
     """
-    tf.io.gfile.makedirs(folder)
+    make_folder(folder)
     # Readers take the files of a folder in the order of their names.
     now = time.time_ns()
     name = (
         f"events.out.tfevents.{now // 10**9:010d}.{now % 10**9:09d}."
         f"{socket.gethostname()}.{os.getpid()}.v2"
     )
-    file = tf.io.TFRecordWriter(join(folder, name))
+    place = join(folder, name)
+    file = Sent(place) if is_remote(place) else tf.io.TFRecordWriter(place)
     seconds = now / 10**9
     start = SessionLog(status=SessionLog.START)
     for event in (
@@ -475,6 +479,35 @@ def events_file(folder, step):
     ):
         file.write(event.SerializeToString())
     return file
+
+
+class Sent:
+    """A file of events at an address, where nothing can be added to a file.
+
+    It grows on this machine, and is sent whole.
+
+    Args:
+        place: Address.
+    """
+
+    def __init__(self, place):
+        self.place = place
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = os.path.join(self.folder.name, "events")
+        self.file = tf.io.TFRecordWriter(self.path)
+
+    def write(self, record):
+        self.file.write(record)
+
+    def flush(self):
+        self.file.flush()
+        with written(self.place) as draft:
+            shutil.copyfile(self.path, draft)
+
+    def close(self):
+        self.flush()
+        self.file.close()
+        self.folder.cleanup()
 
 
 def image(name, encoded):
