@@ -248,6 +248,8 @@ def test_strangers_at_the_door_do_not_matter():
             second = Peers(Cluster(jobs, "worker", 1), 10.0)
         first = first.result()
     with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(Peers.agree, (first, second), ({"a": 1}, {})))
+        assert told == [{"a": 1}] * 2
         list(pool.map(Peers.finish, (first, second)))
 
 

@@ -93,6 +93,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.best = state["best"] if state else None
         self.memory = state["memory"] if state else {}
         self.sums = state["metrics"] if state else []
+        self.draws = state.get("draws") if state else None
         self.written = time.monotonic()
 
     def on_train_begin(self, logs=None):
@@ -111,6 +112,13 @@ class Checkpoints(keras.callbacks.Callback):
         if sums:
             for variable, value in zip(self.variables, sums, strict=True):
                 variable.assign(np.array(value, variable.dtype))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not before: torch draws for every reader of data that is opened,
+        # and a run that goes on opens one where the whole run has its own.
+        if self.draws:
+            draw_on(self.draws)
+            self.draws = None
 
     @property
     def variables(self):
@@ -139,6 +147,7 @@ class Checkpoints(keras.callbacks.Callback):
         row = {"epoch": epoch + 1}
         row.update({key: float(value) for key, value in logs.items()})
         self.rows.append(row)
+        self.draws = drawn()
         self.save(epoch + 1, 0, row)
 
     def save(self, epoch, step, row=None):
@@ -218,6 +227,7 @@ class Checkpoints(keras.callbacks.Callback):
             "history": self.rows,
             "metrics": [value_of(v) for v in sums],
             "seeds": [value_of(v) for v in seeds(self.model)],
+            "draws": drawn(),
             "memory": memory,
         }
 
@@ -243,6 +253,31 @@ def seeds(model):
         for variable in layer.variables
         if id(variable) not in weights
     ]
+
+
+def drawn():
+    """The state of torch's own generator, of which Keras's dropout draws.
+
+    Returns:
+        String; None under the other backends, whose draws are `seeds`.
+    """
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    return torch.get_rng_state().numpy().tobytes().hex()
+
+
+def draw_on(state):
+    """Goes on drawing where `drawn` was called.
+
+    Args:
+        state: String.
+    """
+    import torch
+
+    values = bytearray.fromhex(state)
+    torch.set_rng_state(torch.frombuffer(values, dtype=torch.uint8))
 
 
 def checksum(file):
