@@ -1,4 +1,4 @@
-"""Files of named arrays, `.npz`: whole or not there, nothing in them pickled."""
+"""Files of named arrays, `.npz`: whole or not there, and nothing pickled."""
 
 import os
 import zipfile

@@ -1,5 +1,4 @@
-"""Words for local descriptors: learned once, then every descriptor is shared
-among those next to it.
+"""Words for local descriptors, and what each descriptor gives to them.
 
 A file of codebooks is an `.npz` file of plain arrays, nothing of it pickled,
 with the settings as JSON inside.
@@ -8,7 +7,7 @@ with the settings as JSON inside.
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -266,7 +265,7 @@ def learn(sample, words: int, seed: int) -> Vocabulary:
 
 def learn_reduced(
     parts: Sequence[Callable[[], np.ndarray]],
-    keys,
+    keys: Sequence[np.ndarray],
     words: int,
     numbers: int,
     seed: int,
@@ -299,12 +298,11 @@ def learn_reduced(
         return Vocabulary(np.zeros((0, numbers), np.float32), 0.0)
     mean, axes = _principal(np.concatenate(chosen), numbers, seed)
     del chosen
-    reducer = Vocabulary(
-        np.zeros((0, axes.shape[1]), np.float32), 0, mean, axes
-    )
+    none = np.zeros((0, axes.shape[1]), np.float32)
+    reducer = Vocabulary(none, 0.0, mean, axes)
     sample = np.concatenate([reducer.reduced(part()) for part in parts])
     found = learn(sample, words, seed)
-    return Vocabulary(found.words, found.sigma, mean, axes)
+    return replace(reducer, words=found.words, sigma=found.sigma)
 
 
 def _principal(sample, numbers, seed):

@@ -591,7 +591,7 @@ def _vector(question):
 
 
 def _runs(question, blocks=None) -> Iterator[dict[str, Any]]:
-    """Descriptors of a video as `describe` yields them, or as they were kept."""
+    """Descriptors of a video as `describe` yields them, or as kept."""
     settings = Settings.from_json(question["settings"])
     path, start, end = question["path"], question["start"], question["end"]
     if question["keep"] is None:
