@@ -256,20 +256,20 @@ class _Job:
     def begin(self, overwrite):
         """Makes the folder, or takes up work that was stopped."""
         before = self._begun()
-        manifest = join(self.out, MANIFEST)
         if before is not None and overwrite:
             remove(self.work)
         elif before is not None:
             self.expect_same(before)
-        if before is not None and not exists(manifest):
+        if before is not None and not exists(join(self.out, MANIFEST)):
             # Stopped between them and the manifest: they are ours.
             for name in (CATALOG, CLASSES):
                 remove(join(self.out, name))
         expect_room(self.out, overwrite)
         make_folder(self.work)
         write_json(join(self.work, PLAN), self.plan)
-        # From here on it is a folder of work that can be gone on with.
-        remove(manifest)
+        # What it held is given up: a call without --overwrite goes on here.
+        for name in (MANIFEST, CATALOG, CLASSES):
+            remove(join(self.out, name))
         if self.common["keep"]:
             make_folder(self.common["keep"])
         self.stand = set(names(self.work))
