@@ -211,6 +211,28 @@ def test_finished_work_is_left_and_other_work_is_refused(data, made, tmp_path):
     assert contents(made) == before
 
 
+@pytest.fixture
+def workers_do(monkeypatch):
+    """Lets worker processes run a line before they answer."""
+
+    def patch(line):
+        monkeypatch.setattr(
+            module,
+            "_CODE",
+            CODE.replace(
+                "serve()",
+                "import keras_videofusion.baseline.histograms as it, os\n"
+                "answer = it._answer\n"
+                "def before(question):\n"
+                f"    {line}\n"
+                "    return answer(question)\n"
+                "it._answer = before\nserve()",
+            ),
+        )
+
+    return patch
+
+
 def killed(catalog, out, keep, at):
     """Starts the work and kills it when a file stands."""
     process = subprocess.Popen(
@@ -249,7 +271,9 @@ def killed(catalog, out, keep, at):
         process.wait()
 
 
-def test_killed_work_goes_on_and_ends_with_the_same_bytes(data, tmp_path):
+def test_killed_work_goes_on_and_ends_with_the_same_bytes(
+    data, tmp_path, workers_do
+):
     plain = replace(
         data,
         videos=tuple(replace(v, group=None, family=None) for v in data),
@@ -266,8 +290,12 @@ def test_killed_work_goes_on_and_ends_with_the_same_bytes(data, tmp_path):
     with pytest.raises(ValueError, match="Different: kept"):
         compute(plain, out, TINY, workers=1, keep=tmp_path / "keep")
     assert (out / "work" / "sample-00001.npz").stat().st_mtime_ns == sampled
+    log = tmp_path / "log"
+    workers_do(f"print(question['do'], file=open({str(log)!r}, 'a'))")
     found = compute(plain, out, TINY, workers=1)
 
+    # What had been done was not done again.
+    assert log.read_text().split() == ["vector"] * found["computed"]
     assert found["computed"] <= 3
     assert contents(out) == contents(whole)
 
@@ -346,28 +374,6 @@ def test_broken_films_are_skipped_and_named(copied, tmp_path):
         compute(copied, tmp_path / "not", TINY, workers=1, on_error="raise")
 
 
-@pytest.fixture
-def workers_do(monkeypatch):
-    """Lets worker processes run a line before they answer."""
-
-    def patch(line):
-        monkeypatch.setattr(
-            module,
-            "_CODE",
-            CODE.replace(
-                "serve()",
-                "import keras_videofusion.baseline.histograms as it, os\n"
-                "answer = it._answer\n"
-                "def before(question):\n"
-                f"    {line}\n"
-                "    return answer(question)\n"
-                "it._answer = before\nserve()",
-            ),
-        )
-
-    return patch
-
-
 def test_what_kills_a_worker_is_skipped(data, tmp_path, workers_do):
     workers_do(
         f"if question.get('path', '').endswith({data[4].path!r}): "
@@ -383,10 +389,16 @@ def test_what_kills_a_worker_is_skipped(data, tmp_path, workers_do):
     }
 
 
-def test_a_library_that_is_missing_ends_the_work(data, tmp_path, workers_do):
-    workers_do("import sys; sys.modules['sklearn.cluster'] = None")
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [("sklearn.cluster", "scikit-learn"), ("cv2", "OpenCV")],
+)
+def test_a_library_that_is_missing_ends_the_work(
+    data, tmp_path, workers_do, library, name
+):
+    workers_do(f"import sys; sys.modules[{library!r}] = None")
 
-    with pytest.raises(ImportError, match="need scikit-learn: pip install"):
+    with pytest.raises(ImportError, match=f"need {name}.*: pip install"):
         compute(data, tmp_path / "out", TINY, workers=1)
 
 
