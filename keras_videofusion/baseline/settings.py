@@ -80,6 +80,7 @@ class Settings:
         faces: Integer, bins for faces per frame; the last for more too.
         face_side: Integer, side of the least face looked for.
         face_scale: Float, ratio of neighbouring sizes looked for.
+        face_neighbours: Integer, hits side by side that make a face.
         neighbours: Integer, nearest words that a descriptor is shared among.
         sample: Integer, descriptors per block that its words are learned of.
         cuboid_sample: Integer, the same of cuboids, which are large.
@@ -120,8 +121,9 @@ class Settings:
     saturations: int = 8
     colour_words: int = 70
     faces: int = 10
-    face_side: int = 30
-    face_scale: float = 1.25
+    face_side: int = 36
+    face_scale: float = 1.2
+    face_neighbours: int = 2
     neighbours: int = 4
     sample: int = 100_000
     cuboid_sample: int = 20_000
