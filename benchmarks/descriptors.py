@@ -16,6 +16,8 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
+
 from keras_videofusion.baseline.descriptors import describe
 from keras_videofusion.baseline.settings import Settings
 from keras_videofusion.data.catalog import video_paths
@@ -59,8 +61,8 @@ def main():
 
     def decoded():
         for path in paths:
-            numbers = range(len(timeline(path)))
-            for _ in pictures(path, list(numbers), settings.resize):
+            numbers = np.arange(len(timeline(path)))
+            for _ in pictures(path, numbers, settings.resize):
                 pass
 
     decoding = seconds_of(decoded) / frames
