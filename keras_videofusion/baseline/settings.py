@@ -68,7 +68,9 @@ class Settings:
         cuboid_numbers: Integer, what a cuboid's gradients are reduced to.
         cuboid_sigma: Float, scale of the detector in space.
         cuboid_tau: Float, its scale in time.
-        cuboid_omega: Float, its frequency, per frame; 0 for `4 / tau`.
+        cuboid_omega: Float, its frequency, per frame; 0 for `4 / tau`, as
+            printed. By default that is 1.6, which of a wave seen once a frame
+            leaves 0.4. (The authors' program takes `0.5 / tau`.)
         cuboid_threshold: Float, least response of an interest point, of
             frames in 0..1.
         cuboid_rate: Integer, the most interest points per second.
@@ -113,8 +115,8 @@ class Settings:
     cuboid_sigma: float = 2.0
     cuboid_tau: float = 2.5
     cuboid_omega: float = 0.0
-    cuboid_threshold: float = 1e-3
-    cuboid_rate: int = 60
+    cuboid_threshold: float = 2e-4
+    cuboid_rate: int = 120
     cuboid_time_stride: int = 8
     cuboid_stride: int = 25
     hues: int = 16
@@ -151,6 +153,14 @@ class Settings:
                     f"a number, {'0 or more' if least else 'more than 0'}",
                     value,
                 )
+        omega = self.cuboid_omega or 4 / self.cuboid_tau
+        _expect(
+            abs(omega - round(omega)) >= 0.05,
+            "cuboid_omega",
+            "0.05 or more from a whole number (0 stands for 4 / cuboid_tau): "
+            "seen once a frame, such a wave stands still",
+            omega,
+        )
         _expect(
             self.side >= self.hog_cell * self.hog_block,
             "side",
