@@ -400,7 +400,7 @@ class Textons:
         windows = np.lib.stride_tricks.sliding_window_view(
             bordered, (SUPPORT, SUPPORT)
         )
-        patches = windows[y, x].reshape(len(spots), -1)
+        patches = windows[y, x].reshape(len(spots), SUPPORT**2)
         return _strongest(patches @ self.flat)
 
 
@@ -415,7 +415,7 @@ def _strongest(responses):
         bars of three scales, Gaussian, Laplacian.
     """
     oriented = np.abs(responses[..., :-2])
-    oriented = oriented.reshape(*responses.shape[:-1], -1, ORIENTATIONS)
+    oriented = oriented.reshape(*responses.shape[:-1], 6, ORIENTATIONS)
     found = np.concatenate([oriented.max(-1), responses[..., -2:]], -1)
     size = np.linalg.norm(found, axis=-1, keepdims=True)
     tiny = np.finfo(np.float32).tiny
@@ -473,6 +473,20 @@ def quadrature(tau: float, omega: float) -> np.ndarray:
     return np.stack([even - bell * even.sum() / bell.sum(), odd]).astype(
         np.float32
     )
+
+
+def response(window: np.ndarray, pair: np.ndarray) -> np.ndarray:
+    """How much goes to and fro at each pixel of a window's middle frame.
+
+    Args:
+        window: Float32 array of shape `(time, height, width)`, smoothed.
+        pair: Float32 array of shape `(2, time)`, what `quadrature` returned.
+
+    Returns:
+        Float32 array of shape `(height, width)`: the detector's R.
+    """
+    even, odd = pair @ window.reshape(len(window), -1)
+    return (even * even + odd * odd).reshape(window.shape[1:])
 
 
 class Cuboids:
@@ -568,8 +582,7 @@ class Cuboids:
         for t in range(self.answered, known):
             begin = t - self.reach - self.first
             window = self.frames[begin : begin + self.shape[0]]
-            even, odd = self.pair @ window.reshape(len(window), -1)
-            answer = (even * even + odd * odd).reshape(window.shape[1:])[inner]
+            answer = response(window, self.pair)[inner]
             self.responses[t] = answer, cv2.dilate(answer, box)
         self.answered = known
         # A point stands out among the frames after it, too.
@@ -759,6 +772,7 @@ def faces(grey: np.ndarray, settings: Settings) -> np.ndarray:
         1,
         (settings.face_side,) * 2,
         (side, side),
+        min_neighbor_number=settings.face_neighbours,
     )
     return np.array(
         [(one["r"], one["c"], one["height"], one["width"]) for one in found],
