@@ -361,6 +361,8 @@ def write_vectors(
             f"Received: kind={kind!r}"
         )
     expect_room(folder, overwrite)
+    # Labels that CSV cannot hold: now, not after hours.
+    replace(catalog, videos=()).to_csv()
     make_folder(folder)
     for name in _ours(folder):
         remove(join(folder, name))
@@ -452,14 +454,14 @@ class _Parts:
 
 
 def expect_room(folder: str | os.PathLike, overwrite: bool = False) -> None:
-    """Refuses a folder whose files would be lost.
+    """Refuses a folder to write into whose files would be lost.
 
     Args:
         folder: Path or address.
-        overwrite: Whether vectors that it holds may be replaced.
+        overwrite: Whether vectors that it holds may be.
 
     Raises:
-        ValueError: If there is something else, or vectors that may not.
+        ValueError: Then; the line says what to do.
     """
     if exists(folder) and not is_folder(folder):
         raise ValueError(f"OUT must be a folder. Received: {folder}")
