@@ -385,7 +385,7 @@ def test_what_kills_a_worker_is_skipped(data, tmp_path, workers_do):
     (row,) = found["skipped"]
     assert row == {
         "path": data[4].path,
-        "error": "its decoder crashed (SIGSEGV)",
+        "error": "describing it crashed (SIGSEGV)",
     }
 
 

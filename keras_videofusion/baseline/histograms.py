@@ -464,7 +464,7 @@ class _Job:
         }
         answer, status = team.ask(question)
         if status:
-            answer = {"error": f"its decoder crashed ({name_of(status)})"}
+            answer = {"error": f"describing it crashed ({name_of(status)})"}
         _expect_well(answer)
         if self.on_error == "raise" and answer.get("error"):
             raise VideoError(question["path"], answer["error"])
