@@ -655,13 +655,16 @@ class Cuboids:
 
     def _gradients(self, t, y, x):
         """Descriptors: float32 of shape `(places, 3 * 17 * 13 * 13)`."""
+        numbers = 3 * math.prod(self.shape)
+        if not len(t):
+            return np.zeros((0, numbers), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(
             self.frames, self.shape
         )
         volumes = windows[t - self.reach - self.first, y, x]
         slopes = np.stack(np.gradient(volumes, axis=(1, 2, 3)), axis=1)
         deviations = volumes.std(axis=(1, 2, 3))
-        flat = slopes.reshape(len(slopes), 3 * math.prod(self.shape))
+        flat = slopes.reshape(len(slopes), numbers)
         return flat / np.maximum(deviations, np.float32(_FLAT))[:, None]
 
 
