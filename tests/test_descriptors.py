@@ -26,6 +26,7 @@ from keras_videofusion.baseline.descriptors import (
     Textons,
 )
 from keras_videofusion.baseline.settings import Settings
+from keras_videofusion.data import video
 from keras_videofusion.data.video import VideoError
 
 needed = partial(
@@ -155,7 +156,7 @@ def test_settings_out_of_range_are_named(wrong):
 # All blocks
 
 
-@pytest.mark.parametrize("run", [20, 37])
+@pytest.mark.parametrize("run", [3, 20, 37])
 def test_descriptors_do_not_depend_on_the_length_of_runs(moving, run):
     # Points in nearly every frame, so at the seams, too.
     settings = replace(SMALL, cuboid_rate=200)
@@ -276,6 +277,15 @@ def test_broken_files_are_named(tmp_path):
         next(describe(path, SMALL))
     with pytest.raises(VideoError, match="no such file"):
         next(describe(tmp_path / "absent.mkv", SMALL))
+
+
+def test_a_frame_that_cannot_be_made_rgb_is_named(moving, monkeypatch):
+    def refuse(picture, frame, into):
+        raise av.error.InvalidDataError(22, "no such colours")
+
+    monkeypatch.setattr(video.Picture, "__call__", refuse)
+    with pytest.raises(VideoError, match=r"noise\.mkv: no such colours"):
+        next(describe(moving, SMALL))
 
 
 def test_a_film_that_breaks_off_is_an_error(moving, tmp_path):

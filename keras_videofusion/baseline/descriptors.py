@@ -502,8 +502,9 @@ class Cuboids:
     by the deviation of its grey levels, so that contrast does not count.
 
     Beyond a frame's edges its outermost pixels are repeated, before a video
-    its first frame and after it its last; a point there is no interest point.
-    Every frame has its points, then, and a still video has none.
+    its first frame and after it its last, so that every pixel of every frame
+    may be a point, in short videos too; what was added may not. A still video
+    has none.
 
     Args:
         settings: `Settings`.
@@ -542,7 +543,8 @@ class Cuboids:
             Dict by block of `Local`.
         """
         self._take(grey, last)
-        known = self.first + len(self.frames) - self.reach
+        # Frames of which all is there that their descriptors need.
+        known = max(0, self.first + len(self.frames) - self.reach)
         found = {}
         if "cuboid_points" in self.blocks:
             found["cuboid_points"] = self._points(known, last)
@@ -653,13 +655,16 @@ class Cuboids:
 
     def _gradients(self, t, y, x):
         """Descriptors: float32 of shape `(places, 3 * 17 * 13 * 13)`."""
+        numbers = 3 * math.prod(self.shape)
+        if not len(t):
+            return np.zeros((0, numbers), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(
             self.frames, self.shape
         )
         volumes = windows[t - self.reach - self.first, y, x]
         slopes = np.stack(np.gradient(volumes, axis=(1, 2, 3)), axis=1)
         deviations = volumes.std(axis=(1, 2, 3))
-        flat = slopes.reshape(len(slopes), 3 * math.prod(self.shape))
+        flat = slopes.reshape(len(slopes), numbers)
         return flat / np.maximum(deviations, np.float32(_FLAT))[:, None]
 
 
@@ -780,7 +785,7 @@ def faces(grey: np.ndarray, settings: Settings) -> np.ndarray:
     ).reshape(-1, 4)
 
 
-# The name by which pip knows what is imported under another.
+# What is known by another name than it is imported by.
 _PROJECTS = {"cv2": "OpenCV", "skimage": "scikit-image", "scipy": "SciPy"}
 
 
