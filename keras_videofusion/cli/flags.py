@@ -10,8 +10,9 @@ from keras_videofusion.cli.output import printable
 DATA = (
     "a folder with a folder of videos per class (a labels.csv in it wins), a "
     "CSV file with columns path,label[,group][,family][,split][,start][,end],"
-    " a folder of shards, or the name of a data set that lies in --root "
-    "(ucf101, hmdb51, sports1m, kinetics ...; moving_shapes is drawn there)"
+    " a folder of shards or of vectors, or the name of a data set that lies "
+    "in --root (ucf101, hmdb51, sports1m, kinetics ...; moving_shapes is "
+    "drawn there)"
 )
 MODEL = "a run's folder, a .keras file, or name:weights"
 
@@ -77,6 +78,58 @@ def flow_flag(parser, otherwise):
         " flow` made, or tvl1, dis or farneback to compute it as clips are "
         f"read ({otherwise})",
     )
+
+
+def split_flags(parser, otherwise):
+    """Which rows are held out; `otherwise` says what no validation means."""
+    parser.add_argument(
+        "--test-split",
+        metavar="SHARE",
+        type=float,
+        default=0.2,
+        help="share of the groups held out where no row is marked test "
+        "(default: 0.2)",
+    )
+    parser.add_argument(
+        "--validation-split",
+        metavar="SHARE",
+        type=float,
+        default=0.1,
+        help="share of all groups that chooses the best epoch where no row "
+        f"is marked validation; {otherwise} (default: 0.1)",
+    )
+    parser.add_argument(
+        "--fold",
+        metavar="K/N",
+        type=_fold,
+        help="hold out the K-th of N folds of groups",
+    )
+
+
+def _fold(text):
+    k, slash, n = text.partition("/")
+    try:
+        if slash:
+            return int(k), int(n)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected K/N such as 1/5, got {text!r}")
+
+
+def open_split(arguments, seed):
+    """The catalog behind DATA with its splits, as `split_flags` say."""
+    from keras_videofusion.training.fit import split
+
+    try:
+        return split(
+            open_data(arguments),
+            held_out=arguments.test_split,
+            validation=arguments.validation_split,
+            fold=arguments.fold,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise CallError(str(error)) from error
 
 
 def cache_flag(parser):
@@ -174,9 +227,9 @@ def open_data(arguments):
         )
     if data == "youtube8m":
         raise CallError(
-            "youtube8m publishes features, no videos: read them with "
-            "keras_videofusion.datasets.youtube8m.features. "
-            f"Received: DATA={data}"
+            "youtube8m publishes features, no videos: write them once as "
+            f"vectors, videofusion prepare youtube8m OUT --root {root}, and "
+            f"give OUT as DATA. Received: DATA={data}"
         )
     catalog = datasets.load(data, root or "data/moving_shapes", **options)
     if catalog.missing:
