@@ -244,6 +244,38 @@ class LocalResponseNormalization(layers.Layer):
 
 
 @register
+class SignedRoot(layers.Layer):
+    """The root of every number's size, with the number's sign.
+
+    A histogram that sums to 1 becomes a vector of length 1, and the product
+    of two of them Hellinger's kernel. The arithmetic is float32.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        As the input.
+
+    Reference:
+        Arandjelovic & Zisserman, CVPR 2012, section 2.
+    """
+
+    def __init__(self, **kwargs):
+        # Else float16 rounds what is less than 6e-8 to nothing.
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        # At 0 the root's own slope has no end.
+        size = ops.maximum(ops.abs(x), 1.2e-38)
+        return ops.cast(ops.sign(x) * ops.sqrt(size), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@register
 class Standardization(layers.Layer):
     """Brings pixels, or flow, to the range that a network is made for.
 

@@ -37,6 +37,7 @@ from collections import namedtuple
 from keras_videofusion.applications import (
     c3d,
     cnn_lstm,
+    feature_net,
     fused_two_stream,
     fusion,
     i3d,
@@ -46,6 +47,7 @@ from keras_videofusion.applications.assembly import clip_for
 from keras_videofusion.applications.c3d import C3D
 from keras_videofusion.applications.cnn_lstm import InceptionLSTM, LRCN
 from keras_videofusion.applications.costs import macs, parameters
+from keras_videofusion.applications.feature_net import FeatureMLP
 from keras_videofusion.applications.fused_two_stream import FusedTwoStream
 from keras_videofusion.applications.fusion import (
     EarlyFusion,
@@ -97,6 +99,7 @@ __all__ = [
     "BottomHeavyI3D",
     "ContextSingleFrame",
     "EarlyFusion",
+    "FeatureMLP",
     "FoveaSingleFrame",
     "FusedTwoStream",
     "InceptionLSTM",
@@ -146,6 +149,7 @@ MODELS = {
     "multires_slow_fusion":  Entry(MultiresSlowFusion, TEN_178),
     "fovea_single_frame":    Entry(FoveaSingleFrame, ONE_178),
     "context_single_frame":  Entry(ContextSingleFrame, ONE_178),
+    "feature_mlp":           Entry(FeatureMLP, feature_net.HISTOGRAMS),
     "lrcn":                  Entry(LRCN, cnn_lstm.RGB, {}, APART),
     "lrcn_flow":             Entry(LRCN, cnn_lstm.FLOW, FLOW, APART),
     "inception_lstm":        Entry(InceptionLSTM, cnn_lstm.LONG, {}, APART),

@@ -47,7 +47,8 @@ class Making:
             `"krizhevsky"`: N(0, 0.01) for convolutions, N(0, 0.005) for
             `FC`, biases 1 in conv2, conv4, conv5, fc6 and fc7, else 0.
         reach: Float, spread of the input that `"halving"` brings to one:
-            20 for raw pixels, 1 for what was scaled to about one before.
+            20 for raw pixels, 1 for what was scaled to about one before,
+            0.04 for roots of histograms.
         convolutions: Dict, what the source states of every `C`, or None.
         connected: Dict, the same of every `FC`.
         whole: Integer, what numbers of filters are multiples of: grouped
@@ -85,7 +86,7 @@ class Making:
         if self.kernel_initializer in ("halving", "authors"):
             # He's 2 / fan_in keeps the scale; a quarter of it halves that.
             scale = 2.0 / 4.0
-            if name.endswith(("conv1", "conv1_1", "conv1a")):
+            if name.endswith(("conv1", "conv1_1", "conv1a", "fc1")):
                 scale = 2.0 / self.reach**2
             elif name in ("predictions", "logits"):
                 scale = 1.0

@@ -22,7 +22,7 @@ from keras_videofusion.data.files import (
     read_text,
     write_text,
 )
-from keras_videofusion.data.manifest import CATALOG, read_manifest
+from keras_videofusion.data.manifest import CATALOG, read_header
 from keras_videofusion.data.video import video_files
 
 COLUMNS = ("path", "label", "group", "family", "split", "start", "end")
@@ -499,13 +499,13 @@ def open_catalog(
         ValueError: If it holds no videos, or a row is wrong; line and column
             are named.
     """
-    shards = read_manifest(data)
-    if shards is not None:
-        rows = _from_csv(shards.place(CATALOG))
+    made = read_header(data)
+    if made is not None:
+        rows = _from_csv(join(data, CATALOG))
         if group_pattern is not None:
             rows = [grouped(video, group_pattern) for video in rows]
-        names = shards.classes if classes is None else classes
-        return Catalog(tuple(rows), tuple(names), shards.folder)
+        names = made["classes"] if classes is None else classes
+        return Catalog(tuple(rows), tuple(names), os.fspath(data))
     place = data if is_remote(data) else Path(data)
     if exists(join(place, LABELS_FILE)):
         place = join(place, LABELS_FILE)

@@ -27,7 +27,10 @@ CLASSES = "classes.txt"
 INDEX = "index.csv"
 ENDING = ".tfrecord"
 FORMAT = "keras_videofusion shards"
-VERSION = 1
+VECTORS = "keras_videofusion vectors"
+# What a folder with a manifest may hold, and the version that is read here.
+VERSIONS = {FORMAT: 1, VECTORS: 1}
+VERSION = VERSIONS[FORMAT]
 COLUMNS = ("shard", "video", "records", "frames")
 
 
@@ -96,19 +99,69 @@ class Manifest:
         Raises:
             ValueError: If one is not among them.
         """
-        known = defaultdict(list)
-        for row in reversed(range(len(stored))):
-            video = stored[row]
-            known[video.path, video.start, video.end].append(row)
-        found = np.zeros(len(chosen), np.int64)
-        for place, video in enumerate(chosen):
-            rows = known[video.path, video.start, video.end]
-            if not rows:
-                raise ValueError(
-                    f"{self.folder} has no shards of it. Received: {video.path}"
-                )
-            found[place] = rows.pop()
-        return found
+        return places(self.folder, "shards", stored, chosen)
+
+
+def places(folder: str, what: str, stored, chosen) -> np.ndarray:
+    """Which rows of a folder's own catalog some videos are.
+
+    Videos are known by path, start and end.
+
+    Args:
+        folder: Path or address of what was made of the videos.
+        what: String, what that is.
+        stored: The `Catalog` of its `catalog.csv`.
+        chosen: `Catalog`.
+
+    Returns:
+        Int64 array of shape `(videos,)`.
+
+    Raises:
+        ValueError: If one is not among them.
+    """
+    known = defaultdict(list)
+    for row in reversed(range(len(stored))):
+        video = stored[row]
+        known[video.path, video.start, video.end].append(row)
+    found = np.zeros(len(chosen), np.int64)
+    for place, video in enumerate(chosen):
+        rows = known[video.path, video.start, video.end]
+        if not rows:
+            raise ValueError(
+                f"{folder} has no {what} of it. Received: {video.path}"
+            )
+        found[place] = rows.pop()
+    return found
+
+
+def read_header(folder: str | os.PathLike) -> dict[str, Any] | None:
+    """The manifest of a folder that this package made, of either kind.
+
+    Args:
+        folder: Path or address.
+
+    Returns:
+        Dict with `format`, or None: the folder holds something else.
+
+    Raises:
+        ValueError: If the manifest was written by another release.
+    """
+    place = join(folder, MANIFEST)
+    if not exists(place):
+        return None
+    try:
+        found = read_json(place)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or found.get("format") not in VERSIONS:
+        return None
+    if found.get("version") != VERSIONS[found["format"]]:
+        what = found["format"].rpartition(" ")[2]
+        raise ValueError(
+            f"{place} was written by another release: make the {what} anew. "
+            f"Received: version={found.get('version')}"
+        )
+    return found
 
 
 def read_manifest(folder: str | os.PathLike) -> Manifest | None:
@@ -123,20 +176,9 @@ def read_manifest(folder: str | os.PathLike) -> Manifest | None:
     Raises:
         ValueError: If the manifest was written by another release.
     """
-    place = join(folder, MANIFEST)
-    if not exists(place):
+    found = read_header(folder)
+    if found is None or found["format"] != FORMAT:
         return None
-    try:
-        found = read_json(place)
-    except ValueError:
-        return None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        return None
-    if found.get("version") != VERSION:
-        raise ValueError(
-            f"{place} was written by another release: prepare the shards "
-            f"anew. Received: version={found.get('version')}"
-        )
     return Manifest(
         os.fspath(folder),
         found["recipe"],
