@@ -5,7 +5,7 @@ import keras
 register = keras.saving.register_keras_serializable(package="keras_videofusion")
 
 
-class Rated:
+class Rated(keras.optimizers.Optimizer):
     """Gives every variable its own share of an optimizer's learning rate.
 
     Mixed into an optimizer before its class. The rate, its schedule and what

@@ -25,11 +25,12 @@ import re
 import warnings
 import zipfile
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_videofusion.applications import get_model, MODELS
+from keras_videofusion.applications import class_names, get_model, MODELS
 from keras_videofusion.applications import weights as weight_files
 from keras_videofusion.data.files import fetched
 from keras_videofusion.training.run import load_model, open_model, Run
@@ -123,11 +124,12 @@ def heights(model):
     seen = set()
     # Tensors, the calls of nested networks that they are within, the number
     # of units met on the way down, and the last of them.
+    waiting: list[tuple[Any, tuple, int, str | None]]
     waiting = [(tensor, (), 0, None) for tensor in model.outputs]
     while waiting:
         tensor, within, met, last = waiting.pop()
         layer, call, number = tensor._keras_history
-        path = "/".join((*(model.name for model, _ in within), layer.name))
+        path = "/".join((*(outer.name for outer, _ in within), layer.name))
         state = (path, call, number, met, last)
         if state in seen:
             continue
@@ -166,13 +168,11 @@ def learning(model, train):
         Tuple of strings, in the order of the network; layers without weights
         are not among them.
     """
+    own = [path for path, layer in leaves(model) if layer.weights]
+    if train not in REGIMES:
+        return tuple(own)
     high = heights(model)
-    count = REGIMES.get(train, np.inf)
-    return tuple(
-        path
-        for path, layer in leaves(model)
-        if layer.weights and high[path] < count
-    )
+    return tuple(path for path in own if high[path] < REGIMES[train])
 
 
 def regularized(model, train, rate=None):
@@ -198,6 +198,8 @@ def regularized(model, train, rate=None):
         Karpathy et al., CVPR 2014, section 4.2: "dropout before all trained
         layers, with as little as 10% chance of keeping units active".
     """
+    if train not in REGIMES and rate is None:
+        return model
     high = heights(model)
     frozen = REGIMES.get(train, np.inf)
     dropped = 0 if rate is None else min(frozen, 3)
@@ -355,8 +357,6 @@ def _open(source, recipe):
             )
     if found.classes is None:
         return get_model(network, weights=name, include_top=False), ()
-    from keras_videofusion.applications import class_names
-
     model = get_model(network, weights=name, classes=found.classes)
     return model, class_names(found.labels)
 
