@@ -59,6 +59,8 @@ def benchmark(arguments):
     from keras_videofusion.data.catalog import open_catalog
     from keras_videofusion.data.files import exists
     from keras_videofusion.data.vectors import read_vectors
+    from keras_videofusion.training.build import clip_of
+    from keras_videofusion.training.recipe import Recipe
 
     names = arguments.model or ["slow_fusion"]
     for name in names:
@@ -70,7 +72,7 @@ def benchmark(arguments):
             catalog = open_catalog(arguments.pipeline)
         except FileNotFoundError as error:
             raise CallError(str(error)) from error
-    vectors = catalog and read_vectors(catalog.root)
+    vectors = read_vectors(catalog.root) if catalog else None
     rows, verdicts = [], []
     if catalog and not vectors and exists(catalog.file(catalog[0])):
         # Shards bring no files to decode.
@@ -90,7 +92,7 @@ def benchmark(arguments):
         if catalog is not None:
             pipeline = bench.benchmark_pipeline(
                 catalog,
-                vectors.spec if vectors else clip_spec(name),
+                clip_of(Recipe(model=name), vectors),
                 arguments.batch,
                 arguments.steps,
                 arguments.flow,
