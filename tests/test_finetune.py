@@ -336,7 +336,7 @@ def test_a_network_cut_in_two_answers_as_it_did(name):
     # What the top learns goes back where it came from.
     whole = transfer.regularized(small(name), "top", 0.5)
     transfer.copy(model, whole)
-    moved = [w + 1 for w in top.model.get_weights()]
+    moved = [draws.normal(size=w.shape) for w in top.model.get_weights()]
     Stitched(whole, top).set_weights(moved)
     top.model.set_weights(moved)
     np.testing.assert_allclose(
