@@ -16,6 +16,8 @@ from keras_videofusion.cli import (
     duplicates,
     evaluate,
     export,
+    features,
+    finetune,
     flow,
     fuse,
     histograms,
@@ -32,8 +34,10 @@ from keras_videofusion.version import __version__
 # In the order in which one comes to need them.
 VERBS = (
     train,
+    finetune,
     evaluate,
     predict,
+    features,
     export,
     report,
     check,

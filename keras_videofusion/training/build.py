@@ -2,19 +2,31 @@
 
 import dataclasses
 import inspect
+import itertools
+import os
 
 import keras
 import numpy as np
 
 from keras_videofusion.applications import clip_spec, get_model, MODELS
 from keras_videofusion.applications.assembly import SHARED
+from keras_videofusion.applications.weights import release
+from keras_videofusion.data.files import exists
 from keras_videofusion.data.vectors import VectorSpec
 from keras_videofusion.training.losses import (
     PartsBinaryCrossentropy,
     PartsCrossentropy,
 )
 from keras_videofusion.training.metrics import HitAtK
-from keras_videofusion.training.optimizer import KrizhevskySGD
+from keras_videofusion.training.optimizer import (
+    KrizhevskySGD,
+    RatedAdam,
+    RatedAdamW,
+    RatedRMSprop,
+)
+from keras_videofusion.training.recipe import RESIZES
+from keras_videofusion.training.run import open_model, Run
+from keras_videofusion.training.transfer import regularized
 
 # Fields of a recipe that say what a clip is, or what is drawn of its pixels.
 OF_CLIPS = ("size", "resize", "frames", "fps", "step", "sampler", "jitter")
@@ -102,7 +114,7 @@ def build(recipe, spec, classes, weights=None, training=False):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return get_model(
+        model = get_model(
             recipe.model,
             weights=weights,
             classes=classes,
@@ -112,15 +124,82 @@ def build(recipe, spec, classes, weights=None, training=False):
             ),
             **{**own, **options},
         )
+        return regularized(model, recipe.train, recipe.top_dropout)
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def optimizer_of(recipe):
+# Fields of a recipe that say which network it is, and of what clips.
+OF_NETWORK = (
+    "model", "width", "size", "resize", "frames", "fps", "step", "dropout",
+    "initializer", "options",
+)  # fmt: skip
+
+
+def recipe_after(source, base):
+    """A recipe with the network that some weights are of.
+
+    Args:
+        source: A run's folder, a file, or `name:weights`.
+        base: `Recipe` that tells all else, and of a file that is not in a
+            run's folder what the file does not tell: its width, and of a
+            `.weights.h5` the network.
+
+    Returns:
+        `Recipe`.
+
+    Raises:
+        RunError: If there is no such thing, or it cannot be read.
+        ValueError: If its clips are such as no recipe asks for.
+    """
+    for folder in (source, os.path.dirname(source)):
+        if Run(folder).exists:
+            before = Run(folder).recipe
+            return dataclasses.replace(
+                base, **{name: getattr(before, name) for name in OF_NETWORK}
+            )
+    if source.endswith(".weights.h5") and exists(source):
+        return base
+    network, colon, name = source.partition(":")
+    found = release(network, name) if colon else None
+    if found is not None:
+        options = {**base.options, **found.arguments}
+        base = dataclasses.replace(base, model=network, options=options)
+        return _fed(base, clip_spec(network, name))
+    opened = open_model(source)
+    if opened.model.name in MODELS:
+        base = dataclasses.replace(base, model=opened.model.name)
+    return _fed(base, opened.spec)
+
+
+def _fed(base, spec):
+    """A recipe whose network is fed such clips."""
+    if isinstance(spec, VectorSpec):
+        return base
+    own = clip_spec(base.model)
+    changes = {
+        "frames": None if spec.frames == own.frames else spec.frames,
+        "fps": None if spec.fps == own.fps else spec.fps or 0.0,
+        "step": None if spec.step == own.step else spec.step,
+    }
+    sides = (None, *sorted(set(spec.size)))
+    for size, resize in itertools.product(sides, RESIZES):
+        found = dataclasses.replace(base, size=size, resize=resize, **changes)
+        if clip_of(found) == spec:
+            return found
+    raise ValueError(
+        f"no recipe of {base.model} asks for clips such as {spec}: train from "
+        "a run's folder, or from a .weights.h5 file with --size and --frames"
+    )
+
+
+def optimizer_of(recipe, rates=None):
     """The optimizer of a recipe, as Keras knows it.
 
     Args:
         recipe: `Recipe`.
+        rates: List of floats, each trainable variable's share of the learning
+            rate; None: all take the whole.
 
     Returns:
         A `keras.optimizers.Optimizer`.
@@ -129,6 +208,8 @@ def optimizer_of(recipe):
         "learning_rate": recipe.learning_rate,
         "global_clipnorm": recipe.clip_norm,
     }
+    if rates is not None:
+        common["rates"] = rates
     if recipe.accumulate > 1:
         common["gradient_accumulation_steps"] = recipe.accumulate
     if recipe.optimizer == "sgd":
@@ -136,23 +217,25 @@ def optimizer_of(recipe):
             momentum=recipe.momentum, decay=recipe.weight_decay, **common
         )
     kinds = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "rmsprop": keras.optimizers.RMSprop,
+        "adam": (keras.optimizers.Adam, RatedAdam),
+        "adamw": (keras.optimizers.AdamW, RatedAdamW),
+        "rmsprop": (keras.optimizers.RMSprop, RatedRMSprop),
     }
+    plain, rated = kinds[recipe.optimizer]
     # Keras decouples the decay of these three, as AdamW's authors do.
-    return kinds[recipe.optimizer](
+    return (plain if rates is None else rated)(
         weight_decay=recipe.weight_decay or None, **common
     )
 
 
-def compiled(model, recipe, catalog):
+def compiled(model, recipe, catalog, rates=None):
     """Compiles a network for training by a recipe.
 
     Args:
         model: `keras.Model` that `build` made for training.
         recipe: `Recipe`.
         catalog: `Catalog` that is learned; it tells how rare classes are.
+        rates: As for `optimizer_of`.
 
     Returns:
         List of `keras.metrics.Metric`, all that an epoch's logs come from.
@@ -166,7 +249,7 @@ def compiled(model, recipe, catalog):
     if recipe.activation == "sigmoid":
         loss = PartsBinaryCrossentropy
     model.compile(
-        optimizer=optimizer_of(recipe),
+        optimizer=optimizer_of(recipe, rates),
         loss=loss(
             label_smoothing=recipe.label_smoothing,
             class_weights=class_weights(recipe, catalog),
