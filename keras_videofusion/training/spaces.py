@@ -1,0 +1,381 @@
+"""Spaces of recipes for KerasTuner, in the manner of Keras's own.
+
+A space is a `HyperModel` whose hyperparameters make a `Recipe`: so the best
+trial is a recipe that `keras_videofusion.training.fit.train` runs as it
+stands, and users subclass it by overriding `recipe`.
+"""
+
+import dataclasses
+import math
+
+import keras
+import keras_tuner
+
+from keras_videofusion.data.catalog import Catalog
+from keras_videofusion.data.pipeline import (
+    steps,
+    training_clips,
+    validation_clips,
+)
+from keras_videofusion.data.vectors import read_vectors
+from keras_videofusion.training import fit
+from keras_videofusion.training.build import build, clip_of, compiled
+from keras_videofusion.training.callbacks import Rate, TrainingError
+from keras_videofusion.training.recipe import Recipe
+
+
+class HyperRecipe(keras_tuner.HyperModel):
+    """A space of recipes for one network; of itself, of one recipe.
+
+    Subclass it and override `recipe`: `build` and `fit` follow. It serves
+    KerasTuner's own tuners on arrays as well as `search` on catalogs:
+
+        space = HyperFeatureMLP(input_shape=(1024,), classes=10)
+        tuner = keras_tuner.RandomSearch(space, "val_loss", max_trials=20)
+        tuner.search(x, y, validation_data=(x_val, y_val))
+
+    Args:
+        include_top: Boolean, whether the network ends in its classifier;
+            without it, it is not compiled.
+        input_shape: Tuple, shape of an input without the batch; of networks
+            of two streams a dict.
+        input_tensor: Keras tensor to use as input instead.
+        classes: Integer, needed with the top.
+        recipe: `Recipe` in which hyperparameters take their places; what
+            they leave alone is fixed.
+        weights: As for the network's builder.
+        **kwargs: `name` and `tunable` of `keras_tuner.HyperModel`.
+
+    Raises:
+        ValueError: If `classes`, or both of shape and tensor, are missing.
+    """
+
+    # As networks read them off a recipe; subclasses have their own.
+    default = Recipe()
+
+    def __init__(
+        self,
+        include_top=True,
+        input_shape=None,
+        input_tensor=None,
+        classes=None,
+        *,
+        recipe=None,
+        weights=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if include_top and classes is None:
+            raise ValueError(
+                "You must specify `classes` when `include_top=True`"
+            )
+        if input_shape is None and input_tensor is None:
+            raise ValueError(
+                "You must specify either `input_shape` or `input_tensor`."
+            )
+        self.include_top = include_top
+        self.input_shape = input_shape
+        self.input_tensor = input_tensor
+        self.classes = classes
+        self.base = self.default if recipe is None else recipe
+        self.weights = weights
+        # What is learned: it tells losses how rare classes are.
+        self.catalog = Catalog((), tuple(map(str, range(classes or 0))), "")
+
+    def recipe(self, hp):
+        """The recipe of a trial.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+
+        Returns:
+            `Recipe`, `self.base` with what varies.
+        """
+        return self.base
+
+    def build(self, hp):
+        """The network of a trial.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+
+        Returns:
+            A `keras.Model`, compiled if it has its top.
+        """
+        recipe = self.recipe(hp)
+        if self.input_tensor is None:
+            given = {"input_shape": self.input_shape}
+        else:
+            given = {"input_shape": None, "input_tensor": self.input_tensor}
+        if not self.include_top:
+            given["include_top"] = False
+        model = build(
+            recipe,
+            None,
+            self.classes,
+            self.weights,
+            training=self.include_top,
+            **given,
+        )
+        if self.include_top:
+            compiled(model, recipe, self.catalog)
+        return model
+
+    def fit(self, hp, model, *args, **kwargs):
+        """Trains the network of a trial.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+            model: What `build` returned.
+            *args: As for `keras.Model.fit`; or a `Catalog` to learn, the
+                one of `validation_data` beside it, and `on_error`, `flow`,
+                `cache` and `on_skip` of
+                `keras_videofusion.data.pipeline.training_clips`.
+            **kwargs: The same, callbacks among them.
+
+        Returns:
+            `keras.callbacks.History`.
+        """
+        recipe = self.recipe(hp)
+        kwargs.setdefault("epochs", recipe.epochs)
+        if args and isinstance(args[0], Catalog):
+            return fit_catalog(model, recipe, *args, **kwargs)
+        if len(args) > 1 or kwargs.get("y") is not None:
+            kwargs.setdefault("batch_size", recipe.batch)
+        return model.fit(*args, **kwargs)
+
+
+class HyperFeatureMLP(HyperRecipe):
+    """What Karpathy et al. searched for the network upon their histograms.
+
+    Learning rate, weight decay, one hidden layer or two, the units of each,
+    and the dropout before each layer with weights.
+
+    Args:
+        *args: As for `HyperRecipe`.
+        units: Pair of integers, the fewest and the most units of a layer, a
+            power of two apart.
+        **kwargs: As for `HyperRecipe`.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 4.1, "Feature histogram
+        baselines".
+    """
+
+    default = Recipe(model="feature_mlp")
+    most = 2
+
+    def __init__(self, *args, units=(512, 4096), **kwargs):
+        super().__init__(*args, **kwargs)
+        self.units = units
+
+    def recipe(self, hp):
+        rate = hp.Float(
+            "learning_rate", 1e-4, 1e-1, sampling="log", default=1e-2
+        )
+        decay = hp.Choice("weight_decay", [0.0, 1e-5, 5e-5, 5e-4, 5e-3])
+        layers = hp.Int("layers", 1, self.most) if self.most else 0
+        hidden, dropout = [], []
+        for number in range(1, self.most + 1):
+            with hp.conditional_scope(
+                "layers", list(range(number, self.most + 1))
+            ):
+                drop = self._dropout(hp, f"dropout_{number}")
+                units = hp.Int(
+                    f"units_{number}", *self.units, step=2, sampling="log"
+                )
+            if number <= layers:
+                dropout.append(drop)
+                hidden.append(units)
+        dropout.append(self._dropout(hp, "dropout_top"))
+        return dataclasses.replace(
+            self.base,
+            learning_rate=rounded(rate),
+            weight_decay=decay,
+            dropout=None,
+            options={
+                **self.base.options,
+                "hidden": hidden,
+                "dropout": dropout,
+            },
+        )
+
+    @staticmethod
+    def _dropout(hp, name):
+        rate = hp.Float(name, 0.0, 0.7, step=0.1)
+        return None if rate is None else rounded(rate)
+
+
+class HyperLinear(HyperFeatureMLP):
+    """The linear model that Karpathy et al. set beside it: no hidden layer.
+
+    Args:
+        *args: As for `HyperFeatureMLP`.
+        **kwargs: As for `HyperFeatureMLP`.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 4.1: the network works better.
+    """
+
+    most = 0
+
+
+class HyperFinetune(HyperRecipe):
+    """What varies when a trained network learns other classes.
+
+    The dropout of the layers that learn, their rate, and the share of it for
+    those that came with weights, where such learn.
+
+    Args:
+        *args: As for `HyperRecipe`; `recipe.train` says which layers learn.
+        **kwargs: As for `HyperRecipe`.
+
+    Reference:
+        Karpathy et al., CVPR 2014, section 4.2: dropout down to a tenth of
+        the units kept, before every layer that learns.
+    """
+
+    def recipe(self, hp):
+        found = {
+            "learning_rate": rounded(
+                hp.Float("learning_rate", 1e-4, 1e-1, sampling="log")
+            ),
+            "top_dropout": rounded(hp.Float("top_dropout", 0.0, 0.9, step=0.1)),
+        }
+        if self.base.train in ("top3", "all"):
+            found["old_rate"] = hp.Choice("old_rate", [0.01, 0.03, 0.1, 0.3, 1])
+        return dataclasses.replace(self.base, **found)
+
+
+def fit_catalog(
+    model, recipe, learned, *, epochs, validation_data, callbacks, **reading
+):
+    """Trains as `keras_videofusion.training.fit.train` does, without a run.
+
+    Args:
+        model: Compiled `keras.Model`.
+        recipe: `Recipe`.
+        learned: `Catalog`.
+        epochs: Integer.
+        validation_data: `Catalog`.
+        callbacks: List of `keras.callbacks.Callback`.
+        **reading: `on_error`, `on_skip`, `flow`, `cache` of
+            `keras_videofusion.data.pipeline.training_clips`, and `verbose`.
+
+    Returns:
+        `keras.callbacks.History`.
+    """
+    verbose = reading.pop("verbose", 0)
+    cache = reading.pop("cache", None)
+    spec = spec_of(recipe, learned)
+    count = steps(learned, recipe.batch, recipe.clips_per_video)
+    batches = training_clips(
+        learned,
+        spec,
+        recipe.batch,
+        seed=recipe.seed,
+        clips_per_video=recipe.clips_per_video,
+        augment=recipe.augment,
+        sampler=recipe.sampler,
+        jitter=recipe.jitter,
+        mixup=recipe.mixup,
+        alike="classes" if recipe.balance == "sampling" else "videos",
+        cache=cache,
+        **reading,
+    )
+    checked = validation_clips(
+        validation_data,
+        spec,
+        recipe.batch,
+        clips=recipe.validation_clips,
+        **reading,
+    )
+    return model.fit(
+        batches,
+        epochs=epochs,
+        steps_per_epoch=count,
+        validation_data=checked,
+        callbacks=[
+            Rate(recipe, count),
+            Finite(),
+            *fit.plateaus(recipe, "val_loss"),
+            *callbacks,
+        ],
+        verbose=verbose,
+        shuffle=False,  # the clips come shuffled
+    )
+
+
+class Finite(keras.callbacks.Callback):
+    """Ends a trial at the first loss that is no number.
+
+    Raises:
+        TrainingError: Then.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in epoch {self.epoch}, step "
+                f"{batch + 1}"
+            )
+
+
+def rounded(value):
+    """A hyperparameter as people write it: to three digits.
+
+    Args:
+        value: Float.
+
+    Returns:
+        Float.
+    """
+    return float(f"{value:.3g}")
+
+
+def spec_of(recipe, catalog):
+    """What the recipe's network is fed of a catalog.
+
+    Args:
+        recipe: `Recipe`.
+        catalog: `Catalog`, of videos, shards or vectors.
+
+    Returns:
+        `ClipSpec` or `VectorSpec`.
+    """
+    vectors = read_vectors(catalog.root)
+    return clip_of(recipe) if vectors is None else vectors.spec
+
+
+def space_of(hypermodel):
+    """All hyperparameters of a space, conditional ones too.
+
+    Args:
+        hypermodel: `HyperRecipe`.
+
+    Returns:
+        `keras_tuner.HyperParameters` at their defaults.
+    """
+    found, opened = keras_tuner.HyperParameters(), []
+    hp = found
+    while True:
+        hypermodel.recipe(hp)
+        found.merge(hp, overwrite=False)
+        # What stands under a condition is seen where it is met.
+        closed = [scope for scope in hp.inactive_scopes if scope not in opened]
+        if not closed:
+            break
+        opened.append(closed[0])
+        hp = keras_tuner.HyperParameters.from_config(found.get_config())
+        for condition in closed[0]:
+            hp.values[condition.name] = condition.values[0]
+        hp.ensure_active_values()
+    space = keras_tuner.HyperParameters()
+    space.merge(found.space)
+    return space
+
+
