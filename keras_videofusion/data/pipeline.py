@@ -10,10 +10,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -29,12 +30,20 @@ from keras_videofusion.data.clips import ClipSpec, each_stream
 from keras_videofusion.data.flow import LIMIT, open_flow
 from keras_videofusion.data.manifest import read_manifest
 from keras_videofusion.data.shards import ShardReader, stored_samples
+from keras_videofusion.data.vectors import (
+    expect_fitting,
+    read_vectors,
+    Vectors,
+    VectorSpec,
+)
 from keras_videofusion.data.video import read_clips, VideoError
 
 # "dense" gives every video another number of clips: it serves scoring.
 SAMPLERS = ("random", "uniform", "centre")
 # What comes equally often in an epoch: every video, or every class.
 ORDERS = ("videos", "classes")
+# What learns the labels: a softmax shares of one, a sigmoid each by itself.
+ACTIVATIONS = ("softmax", "sigmoid")
 
 
 def steps(
@@ -62,7 +71,7 @@ def samples(
     clips_per_video: int = 1,
     worker: tuple[int, int] | None = None,
 ) -> int:
-    """Clips in an epoch: of shards no more than they hold.
+    """Clips in an epoch: of shards and vectors no more than there are.
 
     Args:
         catalog: `Catalog`.
@@ -72,6 +81,9 @@ def samples(
     Returns:
         Integer.
     """
+    vectors = read_vectors(catalog.root)
+    if vectors is not None:
+        return len(catalog) * min(clips_per_video, vectors.each)
     found = stored_samples(catalog, clips_per_video, worker)
     return len(catalog) * clips_per_video if found is None else found
 
@@ -95,7 +107,94 @@ def _close_readers():
         time.sleep(0.05)
 
 
-class Reader:
+class Drawn:
+    """The order of an epoch's samples, and Python that reads them.
+
+    Args:
+        catalog: `Catalog`.
+        clips: Integer, samples per video in an epoch.
+        seed: Integer, 0 or more.
+        shuffle: Whether every epoch has an order of its own.
+        alike: `"videos"`: every video gives as many samples as any other;
+            `"classes"`: every class does, and within it every video.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        clips: int,
+        seed: int,
+        shuffle: bool,
+        alike: str = "videos",
+    ):
+        _expect_one_of(ORDERS, "alike", alike)
+        self.catalog = catalog
+        self.clips = clips
+        self.seed = seed
+        self.shuffle = shuffle
+        self.alike = alike
+        # Two epochs meet in the pipeline where one ends.
+        self.order = lru_cache(maxsize=2)(self._order)
+        self._lock = threading.Lock()
+        self.begun = self.ended = 0
+        self.closed = False
+        _readers.add(self)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Counts a call from a data set, which may outlive the program."""
+        with self._lock:
+            self.begun += 1
+        try:
+            if self.closed:
+                raise RuntimeError("the program is ending")
+            yield
+        finally:
+            with self._lock:
+                self.ended += 1
+
+    def __len__(self) -> int:
+        return len(self.catalog) * self.clips
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Which sample stands at each position of an epoch: `(samples,)`."""
+        if not self.shuffle:
+            return np.arange(len(self))
+        generator = np.random.default_rng([self.seed, epoch])
+        if self.alike == "classes":
+            return self._balanced(generator)
+        return generator.permutation(len(self))
+
+    def _balanced(self, generator):
+        """An epoch in which classes come equally often, one more or less.
+
+        A class whose videos are too few shows them again; of one that has
+        too many another choice is shown in every epoch.
+        """
+        numbers, begins = self.catalog.numbers
+        shown = np.unique(numbers)
+        videos = np.repeat(np.arange(len(self.catalog)), np.diff(begins))
+        sorted_ = np.argsort(numbers, kind="stable")
+        bounds = np.searchsorted(numbers[sorted_], [*shown, np.inf])
+        # The classes that get one sample more are drawn too.
+        quotas = np.full(len(shown), len(self) // len(shown))
+        more = generator.permutation(len(shown))[: len(self) % len(shown)]
+        quotas[more] += 1
+        found = []
+        for place, quota in enumerate(quotas):
+            own = videos[sorted_[bounds[place] : bounds[place + 1]]]
+            own = (own[:, None] * self.clips + np.arange(self.clips)).ravel()
+            rounds = -(-int(quota) // len(own))
+            drawn = [generator.permutation(own) for _ in range(rounds)]
+            found.append(np.concatenate([[], *drawn])[:quota])
+        order = np.concatenate(found).astype(np.int64)
+        return generator.permutation(order)
+
+
+class Reader(Drawn):
     """Draws the sample at (epoch, position): the only source of randomness.
 
     Args:
@@ -135,65 +234,17 @@ class Reader:
         alike: str = "videos",
     ):
         _expect_drawing(catalog, sampler, clips, seed, on_error)
-        _expect_one_of(ORDERS, "alike", alike)
-        self.alike = alike
+        super().__init__(catalog, clips, seed, shuffle, alike)
         self.flow = None
         if "flow" in spec.streams:
             self.flow = open_flow(flow, catalog.root)
-        self.catalog = catalog
         self.spec = spec
         self.sampler = sampler
-        self.clips = clips
-        self.seed = seed
-        self.shuffle = shuffle
         self.augment = augment
         self.on_error = on_error
         self.on_skip = on_skip
         self.jitter = jitter
-        # Two epochs meet in the pipeline where one ends.
-        self.order = lru_cache(maxsize=2)(self._order)
         self._told: set[str] = set()
-        self._lock = threading.Lock()
-        self.begun = self.ended = 0
-        self.closed = False
-        _readers.add(self)
-
-    def __len__(self) -> int:
-        return len(self.catalog) * self.clips
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Which sample stands at each position of an epoch: `(samples,)`."""
-        if not self.shuffle:
-            return np.arange(len(self))
-        generator = np.random.default_rng([self.seed, epoch])
-        if self.alike == "classes":
-            return self._balanced(generator)
-        return generator.permutation(len(self))
-
-    def _balanced(self, generator):
-        """An epoch in which classes come equally often, one more or less.
-
-        A class whose videos are too few shows them again; of one that has
-        too many another choice is shown in every epoch.
-        """
-        numbers, begins = self.catalog.numbers
-        shown = np.unique(numbers)
-        videos = np.repeat(np.arange(len(self.catalog)), np.diff(begins))
-        sorted_ = np.argsort(numbers, kind="stable")
-        bounds = np.searchsorted(numbers[sorted_], [*shown, np.inf])
-        # The classes that get one sample more are drawn too.
-        quotas = np.full(len(shown), len(self) // len(shown))
-        more = generator.permutation(len(shown))[: len(self) % len(shown)]
-        quotas[more] += 1
-        found = []
-        for place, quota in enumerate(quotas):
-            own = videos[sorted_[bounds[place] : bounds[place + 1]]]
-            own = (own[:, None] * self.clips + np.arange(self.clips)).ravel()
-            rounds = -(-int(quota) // len(own))
-            drawn = [generator.permutation(own) for _ in range(rounds)]
-            found.append(np.concatenate([[], *drawn])[:quota])
-        order = np.concatenate(found).astype(np.int64)
-        return generator.permutation(order)
 
     def __call__(self, epoch: int, position: int) -> tuple[Any, int]:
         """The clip at a position, and the number of its video.
@@ -280,18 +331,11 @@ class Reader:
         one = len(shapes) == 1
 
         def read(epoch, position):
-            with self._lock:
-                self.begun += 1
-            try:
-                if self.closed:
-                    raise RuntimeError("the program is ending")
+            with self.working():
                 clip, place = self(int(epoch), int(position))
                 streams = [clip] if one else [clip[name] for name in shapes]
                 row = np.asarray(label(place))[None]
                 return *(stream[None] for stream in streams), row
-            finally:
-                with self._lock:
-                    self.ended += 1
 
         def sample(epoch, position):
             *streams, row = tf.numpy_function(
@@ -332,6 +376,114 @@ class Reader:
         return _in_pixels(found, self.spec)
 
 
+class VectorReader(Drawn):
+    """Reads the samples of a folder of vectors, a batch at a time.
+
+    Args:
+        catalog: `Catalog`, rows of the folder's own.
+        vectors: `Vectors`.
+        clips: Integer, vectors per video in an epoch; all of them, if there
+            are fewer. In training every epoch takes others.
+        seed: Integer, 0 or more.
+        shuffle: Whether every epoch has an order of its own.
+        alike: As for `Drawn`.
+
+    Raises:
+        ValueError: If a row has no vectors in the folder, or an argument is
+            out of range.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        vectors: Vectors,
+        clips: int,
+        seed: int,
+        shuffle: bool,
+        alike: str = "videos",
+    ):
+        super().__init__(
+            catalog, min(clips, vectors.each), seed, shuffle, alike
+        )
+        self.vectors = vectors
+        self.places = vectors.places(catalog)
+        self.first = lru_cache(maxsize=2)(self._first)
+
+    def _first(self, epoch: int) -> np.ndarray:
+        """Which of its vectors each video begins with: `(videos,)`."""
+        videos = len(self.catalog)
+        if not self.shuffle:
+            return np.zeros(videos, np.int64)
+        generator = np.random.default_rng([self.seed, epoch, 0, 1])
+        return generator.integers(0, self.vectors.each, videos)
+
+    def __call__(
+        self, epoch: int, positions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors at some positions, and the numbers of their videos.
+
+        Returns:
+            Float32 array of shape `(positions, size)` and integers of shape
+            `(positions,)`.
+        """
+        videos, numbers = np.divmod(self.order(epoch)[positions], self.clips)
+        # Evenly spread, and all of them if all are asked for.
+        steps = np.arange(self.clips) * self.vectors.each // self.clips
+        rows = (self.first(epoch)[videos] + steps[numbers]) % self.vectors.each
+        found = np.empty((len(rows), self.vectors.size), np.float32)
+        for into, video, row in zip(found, videos, rows, strict=True):
+            into[:] = self.vectors.row(int(self.places[video]), int(row))
+        return found, videos
+
+    def dataset(
+        self, batches: Batches, epochs: tf.data.Dataset
+    ) -> tf.data.Dataset:
+        """Batches of (vectors, labels), epoch after epoch.
+
+        Args:
+            batches: `Batches`.
+            epochs: Dataset of int64 scalars.
+
+        Returns:
+            `tf.data.Dataset`; of parts of batches it is of (vectors, labels,
+            weights).
+        """
+        classes = len(self.catalog.classes)
+
+        def read(epoch, step):
+            with self.working():
+                begin, end = batches.rows(int(step))
+                # An empty part is filled up with the batch's first sample.
+                rows = np.arange(begin, end) if end > begin else np.zeros(1)
+                positions = (int(step) * batches.batch + rows).astype(np.int64)
+                found, videos = self(int(epoch), positions)
+                truth = self.catalog.truth_of(videos).astype(np.float32)
+                weights = np.full(len(found), end > begin, np.float32)
+                labels = truth / truth.sum(1, keepdims=True)
+                return found, labels, weights
+
+        def batch(epoch, step):
+            found, labels, weights = tf.numpy_function(
+                read, [epoch, step], [tf.float32] * 3, stateful=False
+            )
+            found = tf.ensure_shape(found, (None, self.vectors.size))
+            labels = tf.ensure_shape(labels, (None, classes))
+            if batches.part is None:
+                return found, labels
+            return found, labels, tf.ensure_shape(weights, (None,))
+
+        def numbered(epoch):
+            begun = tf.where(epoch == batches.first[0], batches.first[1], 0)
+            steps = tf.data.Dataset.range(
+                tf.cast(begun, tf.int64), batches.steps
+            )
+            return steps.map(lambda step: (epoch, step))
+
+        return epochs.flat_map(numbered).map(
+            batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+
 def _in_pixels(clips, spec):
     """A data set whose flow came in bytes, a fourth of what floats carry."""
     if "flow" not in spec.streams:
@@ -353,7 +505,7 @@ def _in_pixels(clips, spec):
 
 def training_clips(
     catalog: Catalog,
-    spec: ClipSpec,
+    spec: ClipSpec | VectorSpec,
     batch: int,
     seed: int = 0,
     clips_per_video: int = 1,
@@ -370,16 +522,18 @@ def training_clips(
     part: tuple[int, int] | None = None,
     alike: str = "videos",
     mixup: float = 0.0,
+    activation: str = "softmax",
 ) -> tf.data.Dataset:
     """Clips to learn from, without end; an epoch has `steps(...)` batches.
 
     From a catalog of shards the stored clips are drawn, each once in an
     epoch, `clips_per_video` of each video or as many as it has; `sampler`
-    and `flow` were settled when the shards were made.
+    and `flow` were settled when the shards were made. So it is with a
+    catalog of vectors, which are not augmented.
 
     Args:
-        catalog: `Catalog`, of videos or of shards.
-        spec: `ClipSpec`.
+        catalog: `Catalog`, of videos, of shards or of vectors.
+        spec: `ClipSpec`, or `VectorSpec` for vectors.
         batch: Integer, clips in a batch; the last of an epoch may be ragged.
         seed: Integer, 0 or more.
         clips_per_video: Integer, clips of every video in an epoch.
@@ -402,15 +556,17 @@ def training_clips(
         part: `(index, count)`: of every batch one of `count` parts, for one
             of several machines that share each step; None: all of it.
         alike: `"videos"`: every video comes equally often; `"classes"`:
-            every class does, and within it every video. Of videos only.
+            every class does, and within it every video. Not of shards.
         mixup: Float, strength of
             `keras_videofusion.data.batches.Batches.mixed`; 0: none.
+        activation: `"softmax"` or `"sigmoid"`: what learns the labels.
 
     Returns:
         `tf.data.Dataset` of uint8 `(batch, time, height, width, 3)` and
-        float32 `(batch, classes)`, each row uniform over the true classes.
-        Flow is float32 of shape `(batch, chunks * flow, height, width, 2)`,
-        in pixels per frame; two streams are a dict. With `part` float32
+        float32 `(batch, classes)`, each row uniform over the true classes,
+        or for a sigmoid 1 at each of them. Flow is float32 of shape `(batch,
+        chunks * flow, height, width, 2)`, in pixels per frame; two streams
+        are a dict; vectors are float32 `(batch, size)`. With `part` float32
         weights of shape `(batch,)` follow, 0 for a clip that only fills.
 
     Raises:
@@ -419,16 +575,29 @@ def training_clips(
     epochs = tf.data.Dataset.counter(first_epoch)
     if mixup < 0:
         raise ValueError(f"`mixup` must be 0 or more. Received: mixup={mixup}")
-    if read_manifest(catalog.root) is not None:
-        _expect_drawing(catalog, sampler, clips_per_video, seed, on_error)
+    _expect_drawing(catalog, sampler, clips_per_video, seed, on_error)
+    vectors = expect_fitting(catalog, spec)
+    clip = cast(ClipSpec, spec)  # of all but vectors
+    reader: Reader | ShardReader | VectorReader
+    if vectors is not None:
+        if worker is not None or cache is not None:
+            raise ValueError(
+                "`cache`, and workers of parameter servers, read shards, no "
+                f"vectors: train with another strategy. Received: {worker=}, "
+                f"{cache=}"
+            )
+        reader = VectorReader(
+            catalog, vectors, clips_per_video, seed, True, alike
+        )
+    elif read_manifest(catalog.root) is not None:
         if alike != "videos":
             raise ValueError(
                 "`alike` is for videos: shards come in the order in which "
                 "they lie. Give their classes weights instead. "
                 f"Received: alike={alike!r}"
             )
-        reader: Reader | ShardReader = ShardReader(
-            catalog, spec, clips_per_video, seed, True, augment, on_error,
+        reader = ShardReader(
+            catalog, clip, clips_per_video, seed, True, augment, on_error,
             on_skip, jitter, worker, cache,
         )  # fmt: skip
     elif worker is not None or cache is not None:
@@ -439,11 +608,11 @@ def training_clips(
         )
     else:
         reader = Reader(
-            catalog, spec, sampler, clips_per_video, seed, True, augment,
+            catalog, clip, sampler, clips_per_video, seed, True, augment,
             on_error, on_skip, jitter, flow, alike,
         )  # fmt: skip
     batches = Batches(len(reader), batch, part, (first_epoch, first_step))
-    found = _labelled(reader, batches, epochs)
+    found = _labelled(reader, batches, epochs, activation)
     if mixup:
         found = batches.mixed(found, mixup, seed)
     # A batch or two ahead of who asks.
@@ -452,25 +621,27 @@ def training_clips(
 
 def validation_clips(
     catalog: Catalog,
-    spec: ClipSpec,
+    spec: ClipSpec | VectorSpec,
     batch: int,
     clips: int = 1,
     on_error: str = "skip",
     on_skip: Callable[[str, str], None] | None = None,
     flow: str | os.PathLike | None = None,
     part: tuple[int, int] | None = None,
+    activation: str = "softmax",
 ) -> tf.data.Dataset:
     """The same clips every time: evenly spread, centre crop.
 
     Args:
         catalog: `Catalog`.
-        spec: `ClipSpec`.
+        spec: `ClipSpec`, or `VectorSpec` for vectors.
         batch: Integer.
         clips: Integer, clips per video.
         on_error: As for `training_clips`.
         on_skip: As for `training_clips`.
         flow: As for `training_clips`.
         part: As for `training_clips`.
+        activation: As for `training_clips`.
 
     Returns:
         `tf.data.Dataset` of one epoch, as `training_clips` gives them.
@@ -480,18 +651,30 @@ def validation_clips(
     """
     epochs = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
     _expect_drawing(catalog, "uniform", clips, 0, on_error)
-    if read_manifest(catalog.root) is not None:
-        reader: Reader | ShardReader = ShardReader(
-            catalog, spec, clips, 0, False, False, on_error, on_skip
+    vectors = expect_fitting(catalog, spec)
+    clip = cast(ClipSpec, spec)  # of all but vectors
+    reader: Reader | ShardReader | VectorReader
+    if vectors is not None:
+        reader = VectorReader(catalog, vectors, clips, 0, False)
+    elif read_manifest(catalog.root) is not None:
+        reader = ShardReader(
+            catalog,
+            clip,
+            clips,
+            0,
+            False,
+            False,
+            on_error,
+            on_skip,
         )
     else:
         reader = Reader(
-            catalog, spec, "uniform", clips, 0, False, False, on_error,
+            catalog, clip, "uniform", clips, 0, False, False, on_error,
             on_skip, flow=flow,
         )  # fmt: skip
     batches = Batches(len(reader), batch, part)
     return (
-        _labelled(reader, batches, epochs)
+        _labelled(reader, batches, epochs, activation)
         .prefetch(2)
         .apply(tf.data.experimental.assert_cardinality(batches.steps))
     )
@@ -526,11 +709,26 @@ def watched_clips(
     return found.with_options(options)
 
 
-def _labelled(reader, batches, epochs):
-    """Batches of (clips, labels) of either reader."""
+def _labelled(reader, batches, epochs, activation):
+    """Batches of (clips, labels) of any reader."""
+    _expect_one_of(ACTIVATIONS, "activation", activation)
     if isinstance(reader, Reader):
-        return reader.dataset(batches, epochs, reader.catalog.target)
-    return _in_pixels(reader.dataset(batches, epochs), reader.spec)
+        found = reader.dataset(batches, epochs, reader.catalog.target)
+    elif isinstance(reader, ShardReader):
+        found = _in_pixels(reader.dataset(batches, epochs), reader.spec)
+    else:
+        found = reader.dataset(batches, epochs)
+    if activation == "softmax":
+        return found
+    return found.map(
+        lambda clips, labels, *rest: (
+            clips,
+            tf.cast(labels > 0, tf.float32),
+            *rest,
+        ),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
 
 
 def _expect_drawing(catalog, sampler, clips, seed, on_error):

@@ -3,6 +3,7 @@
     manifest.json          kind, size, blocks, settings, parts, what was skipped
     catalog.csv            the rows that have vectors, with their splits
     classes.txt            a class a line
+    codebooks.npz          of histograms: what makes them of other videos
     vectors-00000.npy      float32 (rows, size), video by video; and so on
 
 The manifest is written last: it is what makes a folder a folder of vectors.
@@ -44,6 +45,7 @@ from keras_videofusion.data.manifest import (
 
 KINDS = ("histograms", "features", "youtube8m")
 STEM = "vectors-"
+CODEBOOKS = "codebooks.npz"
 # Bytes of a part; one is held in memory while it is filled.
 PART = 64 << 20
 
@@ -130,13 +132,19 @@ class Vectors:
         """What a network of these vectors is fed."""
         return VectorSpec(self.size)
 
+    @property
+    def codebooks(self) -> str | None:
+        """Where the file lies that makes histograms of other videos."""
+        place = join(self.folder, CODEBOOKS)
+        return place if exists(place) else None
+
     @cached_property
     def catalog(self) -> Catalog:
         """The rows that have vectors, as `open_catalog` opens the folder."""
         return open_catalog(self.folder)
 
     def __len__(self) -> int:
-        return sum(part["videos"] for part in self.parts)
+        return int(self._begins[-1])
 
     def places(self, chosen: Catalog) -> np.ndarray:
         """Which rows of the folder's own catalog some videos are.
@@ -167,6 +175,25 @@ class Vectors:
             IndexError: If there is no such video.
             ValueError: If the file is damaged.
         """
+        return self._read(place, 0, self.each)
+
+    def row(self, place: int, number: int) -> np.ndarray:
+        """One of a video's vectors.
+
+        Args:
+            place: Integer, the video's place in `catalog`.
+            number: Integer, in 0..each-1.
+
+        Returns:
+            Float32 array of shape `(size,)`.
+
+        Raises:
+            IndexError: If there is no such video.
+            ValueError: If the file is damaged.
+        """
+        return self._read(place, number, 1)[0]
+
+    def _read(self, place, first, count):
         if not 0 <= place < len(self):
             raise IndexError(
                 f"`place` must be in 0..{len(self) - 1}. "
@@ -174,21 +201,20 @@ class Vectors:
             )
         part = int(np.searchsorted(self._begins, place, side="right")) - 1
         path, offset = self._opened(part)
-        row = (place - int(self._begins[part])) * self.each
+        row = (place - int(self._begins[part])) * self.each + first
         # Not mapped: what a map has touched counts as this process's memory.
         found = np.fromfile(
             path,
             "<f4",
-            self.each * self.size,
+            count * self.size,
             offset=offset + 4 * row * self.size,
         )
-        return found.reshape(self.each, self.size)
+        return found.reshape(count, self.size)
 
     @cached_property
     def _begins(self) -> np.ndarray:
-        """The first video of every part."""
-        counts = [part["videos"] for part in self.parts]
-        return np.cumsum([0, *counts[:-1]])
+        """The first video of every part, and the number of all."""
+        return np.cumsum([0, *(part["videos"] for part in self.parts)])
 
     @cached_property
     def _offsets(self) -> dict[int, int]:
@@ -248,6 +274,43 @@ def _vectors(folder, found):
         found["parts"],
         found["skipped"],
     )
+
+
+def expect_fitting(
+    catalog: Catalog, spec: ClipSpec | VectorSpec
+) -> Vectors | None:
+    """The vectors that a catalog is of, if they are what a network is fed.
+
+    Args:
+        catalog: `Catalog`.
+        spec: What the network must be fed.
+
+    Returns:
+        `Vectors`; None of clips for a network of clips.
+
+    Raises:
+        ValueError: If one is of vectors and the other is not, or if the
+            vectors are of another length.
+    """
+    found = read_vectors(catalog.root)
+    if isinstance(spec, VectorSpec):
+        if found is None:
+            raise ValueError(
+                "the network is fed vectors: make a folder of them with "
+                "videofusion histograms, or videofusion features. "
+                f"Received: {catalog.root}, which holds none"
+            )
+        if found.size != spec.size:
+            raise ValueError(
+                f"the network is fed vectors of {spec.size} numbers. "
+                f"Received: {catalog.root}, whose vectors have {found.size}"
+            )
+    elif found is not None:
+        raise ValueError(
+            "the network is fed clips, and feature_mlp alone vectors. "
+            f"Received: {catalog.root}, a folder of vectors"
+        )
+    return found
 
 
 def write_vectors(

@@ -8,22 +8,43 @@ import numpy as np
 
 from keras_videofusion.applications import clip_spec, get_model, MODELS
 from keras_videofusion.applications.assembly import SHARED
-from keras_videofusion.training.losses import PartsCrossentropy
+from keras_videofusion.data.vectors import VectorSpec
+from keras_videofusion.training.losses import (
+    PartsBinaryCrossentropy,
+    PartsCrossentropy,
+)
 from keras_videofusion.training.metrics import HitAtK
 from keras_videofusion.training.optimizer import KrizhevskySGD
 
+# Fields of a recipe that say what a clip is, or what is drawn of its pixels.
+OF_CLIPS = ("size", "resize", "frames", "fps", "step", "sampler", "jitter")
 
-def clip_of(recipe):
-    """The clip that the recipe's network eats.
+
+def clip_of(recipe, vectors=None):
+    """The clip, or the vector, that the recipe's network eats.
 
     Args:
         recipe: `Recipe`; its `size`, `resize`, `frames`, `fps` and `step`
             change the network's own.
+        vectors: The `Vectors` that it learns from, or None: a network of
+            vectors takes those of any length.
 
     Returns:
-        `ClipSpec`.
+        `ClipSpec`, or `VectorSpec` of a network of vectors.
+
+    Raises:
+        ValueError: If the recipe asks for clips of a network of vectors.
     """
     spec = clip_spec(recipe.model)
+    if isinstance(spec, VectorSpec):
+        for name in OF_CLIPS:
+            own = type(recipe).__dataclass_fields__[name].default
+            if getattr(recipe, name) != own:
+                raise ValueError(
+                    f"`{name}` is of clips, and {recipe.model} is fed "
+                    f"vectors. Received: {name}={getattr(recipe, name)!r}"
+                )
+        return spec if vectors is None else vectors.spec
     if recipe.frames is not None:
         # A field per frame stays one; ten about each frame stay ten.
         flow = recipe.frames if spec.flow == spec.frames else spec.flow
@@ -67,6 +88,8 @@ def build(recipe, spec, classes, weights=None, training=False):
     }
     own = {key: value for key, value in own.items() if value is not None}
     known = list(inspect.signature(entry.builder).parameters)[len(SHARED) :]
+    if isinstance(entry.spec, VectorSpec):
+        known.append("dropout")  # a rate per layer, which no field holds
     unknown = set(recipe.options) - set(known)
     if unknown:
         raise ValueError(
@@ -83,11 +106,11 @@ def build(recipe, spec, classes, weights=None, training=False):
             recipe.model,
             weights=weights,
             classes=classes,
+            classifier_activation=recipe.activation,
             input_shape=(
                 shapes if len(shapes) > 1 else shapes[spec.streams[0]]
             ),
-            **own,
-            **options,
+            **{**own, **options},
         )
     finally:
         keras.config.set_dtype_policy(before)
@@ -139,9 +162,12 @@ def compiled(model, recipe, catalog):
     """
     # Of five classes or fewer one of the best five is always right.
     metrics = [HitAtK(1), *[HitAtK(5)] * (len(catalog.classes) > 5)]
+    loss = PartsCrossentropy
+    if recipe.activation == "sigmoid":
+        loss = PartsBinaryCrossentropy
     model.compile(
         optimizer=optimizer_of(recipe),
-        loss=PartsCrossentropy(
+        loss=loss(
             label_smoothing=recipe.label_smoothing,
             class_weights=class_weights(recipe, catalog),
         ),

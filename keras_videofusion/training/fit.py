@@ -23,6 +23,11 @@ from keras_videofusion.data.pipeline import (
     validation_clips,
     watched_clips,
 )
+from keras_videofusion.data.vectors import (
+    expect_fitting,
+    read_vectors,
+    VectorSpec,
+)
 from keras_videofusion.training.build import build, clip_of, compiled
 from keras_videofusion.training.callbacks import (
     Checkpoints,
@@ -145,7 +150,9 @@ def _train(
         return run
     learned = catalog.where("train")
     watched = catalog.where("validation")
-    spec = clip_of(recipe)
+    vectors = read_vectors(catalog.root)
+    spec = clip_of(recipe, vectors)
+    expect_fitting(catalog, spec)
     shards = read_manifest(catalog.root)
     source = None
     if "flow" in spec.streams and shards is None:
@@ -186,6 +193,7 @@ def _train(
             sampler=recipe.sampler,
             jitter=recipe.jitter,
             mixup=recipe.mixup,
+            activation=recipe.activation,
             alike="classes" if recipe.balance == "sampling" else "videos",
             on_error=on_error,
             # Who reads shards for another calls no Python.
@@ -205,6 +213,7 @@ def _train(
             spec,
             recipe.batch,
             clips=recipe.validation_clips,
+            activation=recipe.activation,
             on_error=on_error,
             on_skip=skip,
             flow=flow,
@@ -224,6 +233,7 @@ def _train(
         "recipe": recipe.to_json(),
         "clip": spec.to_json(),
         "data": str(catalog.root),
+        "vectors": vectors and {"kind": vectors.kind, "source": vectors.source},
         "flow": flow,
         "flow_method": (
             shards.recipe["flow"] if shards else source and source.method
@@ -236,7 +246,8 @@ def _train(
         devices.expect(recipe, feed)
         if before["exists"]:
             return _restore(model, run, say)
-        return run.create(settings, catalog, overwrite)
+        codebooks = vectors and vectors.codebooks
+        return run.create(settings, catalog, overwrite, codebooks)
 
     state = _agreed(devices, begin)
     if state:
@@ -263,7 +274,7 @@ def _train(
                 recipe,
                 catalog.classes,
                 checked() if len(watched) and devices.chief else None,
-                names=[] if shards else _names(watched, recipe),
+                names=[] if shards else _names(watched, recipe, vectors),
                 families=catalog.families,
                 profile=profile,
                 chief=devices.chief,
@@ -437,7 +448,7 @@ def no_room(recipe, model, spec):
     Args:
         recipe: `Recipe`.
         model: Compiled `keras.Model`.
-        spec: `ClipSpec`.
+        spec: `ClipSpec` or `VectorSpec`.
 
     Returns:
         String of one line.
@@ -463,7 +474,8 @@ def no_room(recipe, model, spec):
     sizes = ", ".join(
         f"{name} {size / 2**20:,.0f} MiB" for name, size in parts.items()
     )
-    ways = ["a smaller --size or --width"]
+    clipped = not isinstance(spec, VectorSpec)
+    ways = [f"a smaller {'--size or ' if clipped else ''}--width"]
     if recipe.precision == "float32":
         ways.insert(0, "--precision mixed_bfloat16")
     if recipe.batch > 1:
@@ -567,11 +579,12 @@ def plateaus(recipe, monitor):
         )
 
 
-def _names(catalog, recipe):
+def _names(catalog, recipe, vectors):
     """The videos that validation clips are of, in the clips' order."""
-    return [
-        video.path for video in catalog for _ in range(recipe.validation_clips)
-    ]
+    clips = recipe.validation_clips
+    if vectors is not None:
+        clips = min(clips, vectors.each)
+    return [video.path for video in catalog for _ in range(clips)]
 
 
 def _restore(model, run, say):

@@ -14,6 +14,7 @@ SCHEDULES = ("constant", "cosine", "steps")
 BALANCES = ("none", "loss", "sampling")
 RESIZES = ("own", "square", "stretch")
 SAMPLERS = ("random", "uniform", "centre")
+ACTIVATIONS = ("softmax", "sigmoid")
 
 
 def numbers(text):
@@ -84,6 +85,12 @@ class Recipe:
         "weights to start from: halving, authors, krizhevsky, or a Keras "
         "initializer (default: the network's own)",
         kind=str,
+    )
+    activation: str = told(
+        "softmax",
+        "what the scores pass: softmax, one label or equal shares of several; "
+        "or sigmoid, every class by itself, for videos with several labels",
+        ACTIVATIONS,
     )
     options: dict = field(
         default_factory=dict,

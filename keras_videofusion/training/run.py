@@ -6,6 +6,7 @@
     missing.txt       videos that a data set lists and that are not there
     checkpoints/      the two newest, each a .json and the weights it names
     model.keras       the best network by validation, without optimizer
+    codebooks.npz     of histograms: what makes them of other videos
     history.csv       a row per epoch
     tensorboard/      scalars
     environment.json  versions, command, seed
@@ -17,6 +18,7 @@ whole, so that a run that dies leaves whole files only.
 
 import os
 import platform
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +47,12 @@ from keras_videofusion.data.files import (
     remove,
     write_json,
     write_text,
+    written,
+)
+from keras_videofusion.data.vectors import (
+    CODEBOOKS,
+    spec_from_json,
+    VectorSpec,
 )
 from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.version import __version__
@@ -91,13 +99,15 @@ class Run:
             reverse=True,
         )
 
-    def create(self, settings, catalog, overwrite=False):
+    def create(self, settings, catalog, overwrite=False, codebooks=None):
         """Makes the folder and writes what is known before training.
 
         Args:
             settings: Dict for `recipe.json`, as `settings` reads it back.
             catalog: `Catalog` with the split of every row.
             overwrite: Whether a run that stands there is deleted.
+            codebooks: Place of the file of which the run keeps a copy, so
+                that it makes histograms of other videos by itself; or None.
 
         Raises:
             RunError: If the folder holds a run or anything else of value.
@@ -132,6 +142,12 @@ class Run:
                     self.path("missing.txt"),
                     "".join(f"{name}\n" for name in catalog.missing),
                 )
+            if codebooks is not None:
+                with (
+                    fetched(codebooks) as file,
+                    written(self.path(CODEBOOKS)) as draft,
+                ):
+                    shutil.copyfile(file, draft)
             write_json(self.path("environment.json"), environment(settings))
             # Last: its presence says that the folder holds a run.
             write_json(self.path("recipe.json"), settings)
@@ -151,7 +167,14 @@ class Run:
 
     @property
     def spec(self):
-        return ClipSpec.from_json(self.settings["clip"])
+        """What its network is fed: `ClipSpec` or `VectorSpec`."""
+        return spec_from_json(self.settings["clip"])
+
+    @property
+    def codebooks(self):
+        """Place of the file that makes histograms of videos, or None."""
+        place = self.path(CODEBOOKS)
+        return place if exists(place) else None
 
     @property
     def flow(self):
@@ -232,6 +255,7 @@ OURS = (
     "missing.txt",
     "checkpoints",
     "model.keras",
+    "codebooks.npz",
     "history.csv",
     "tensorboard",
     "environment.json",
@@ -297,13 +321,13 @@ class Opened:
 
     Args:
         model: `keras.Model`.
-        spec: `ClipSpec` that says what to feed it.
+        spec: `ClipSpec` or `VectorSpec` that says what to feed it.
         classes: Names of its classes.
         run: The `Run` that it came from, or None.
     """
 
     model: keras.Model
-    spec: ClipSpec
+    spec: ClipSpec | VectorSpec
     classes: tuple
     run: Run | None = None
 
@@ -356,8 +380,10 @@ def open_model(text):
 
 
 def _spec_of(model, path):
-    """The clip of a network that came without its run's folder."""
+    """What to feed a network that came without its run's folder."""
     shapes = getattr(model, "input_shape", None)
+    if isinstance(shapes, tuple) and len(shapes) == 2 and shapes[1]:
+        return VectorSpec(shapes[1])
     if isinstance(shapes, tuple):
         # Flow has two channels.
         shapes = {"flow" if shapes[-1] == 2 else "rgb": shapes}
@@ -370,7 +396,8 @@ def _spec_of(model, path):
     ):
         raise RunError(
             f"{path} does not take clips of shape (batch, time, height, "
-            "width, 3), nor flow of 2 channels, nor both as 'rgb' and 'flow'."
+            "width, 3), nor flow of 2 channels, nor both as 'rgb' and 'flow',"
+            " nor vectors."
             f" Received: input_shape={shapes}"
         )
     streams = tuple(name for name in STREAMS if name in shapes)

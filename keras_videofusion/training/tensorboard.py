@@ -287,6 +287,8 @@ class TensorBoard(keras.callbacks.Callback):
         )
         picture = image("confusion_matrix", [pictures.png(figure)])
         self._write("validation", epoch, picture)
+        if not seen.shown:  # vectors are nothing to look at
+            return
         drawn = []
         for place, frames in seen.shown:
             best = np.argsort(-scores[place], kind="stable")[:BEST]
@@ -322,10 +324,14 @@ class TensorBoard(keras.callbacks.Callback):
         make_folder(self.folder)
         self._write_file("features.tsv", "\n".join(numbers) + "\n")
         self._write_file("features-clips.tsv", "\n".join(rows) + "\n")
-        sprite = tf.io.encode_png(sheet(seen.thumbnails)).numpy()
-        with written(join(self.folder, "features-frames.png")) as draft:
-            draft.write_bytes(sprite)
-        self._write_file("projector_config.pbtxt", PROJECTOR)
+        if seen.thumbnails:
+            sprite = tf.io.encode_png(sheet(seen.thumbnails)).numpy()
+            with written(join(self.folder, "features-frames.png")) as draft:
+                draft.write_bytes(sprite)
+        self._write_file(
+            "projector_config.pbtxt",
+            PROJECTOR.format(SPRITE if seen.thumbnails else ""),
+        )
 
     def _write_file(self, name, text):
         write_text(join(self.folder, name), text)
@@ -347,6 +353,7 @@ class TensorBoard(keras.callbacks.Callback):
         known: set[bytes] = set()
         stride = math.ceil(max(len(self.names), 1) / POINTS)
         place = 0
+        seen_as_frames = not _of_vectors(self.samples)
         for clips, labels, *_ in self.samples:
             answers, middle = self.network(clips)
             answers = answers.numpy()
@@ -361,10 +368,11 @@ class TensorBoard(keras.callbacks.Callback):
                 if place % stride == 0 and len(points) < most:
                     points.append(place)
                     features.append(middle[row])
-                    thumbnails.append(thumbnail(frames(clips, row)))
+                    if seen_as_frames:
+                        thumbnails.append(thumbnail(frames(clips, row)))
                 # A clip of every class first.
                 wanted = shown if label not in known else spare
-                if len(wanted) < SHOWN:
+                if seen_as_frames and len(wanted) < SHOWN:
                     wanted.append((place, frames(clips, row)))
                     known.add(label)
                 place += 1
@@ -438,9 +446,10 @@ class Seen(NamedTuple):
         scores: Float array of shape `(clips, classes)`.
         points: List of the clips' numbers that are in the projector.
         features: For each of these, a float array of shape `(channels,)`.
-        thumbnails: And a uint8 array of shape `(64, 64, 3)`.
+        thumbnails: And a uint8 array of shape `(64, 64, 3)`; of vectors
+            none.
         shown: List of (number, uint8 array of shape `(time, height, width,
-            3)`): some clips.
+            3)`): some clips; of vectors none.
     """
 
     truth: np.ndarray
@@ -646,6 +655,12 @@ def features(model):
     return keras.ops.mean(seen, axis=tuple(range(1, len(seen.shape) - 1)))
 
 
+def _of_vectors(samples):
+    """Whether a data set is of vectors, of which no pictures can be made."""
+    spec = samples.element_spec[0]
+    return not isinstance(spec, dict) and spec.shape.rank == 2
+
+
 def frames(clips, row):
     """One clip of a batch, to be looked at.
 
@@ -701,15 +716,17 @@ def sheet(thumbnails):
     return found
 
 
-PROJECTOR = f"""\
+PROJECTOR = """\
 embeddings {{
   tensor_name: "features"
   tensor_path: "features.tsv"
   metadata_path: "features-clips.tsv"
+{}}}
+"""
+SPRITE = f"""\
   sprite {{
     image_path: "features-frames.png"
     single_image_dim: {THUMBNAIL}
     single_image_dim: {THUMBNAIL}
   }}
-}}
 """
