@@ -62,7 +62,7 @@ def clip_of(recipe, vectors=None):
     return spec
 
 
-def build(recipe, spec, classes, weights=None, training=False):
+def build(recipe, spec, classes, weights=None, training=False, **given):
     """The network of a recipe, not compiled.
 
     Args:
@@ -73,6 +73,7 @@ def build(recipe, spec, classes, weights=None, training=False):
         training: Whether it is built to be trained: some networks then give
             the scores of their parts, each to be trained on the label, of
             shape `(batch, parts, classes)`.
+        **given: Arguments of every builder that win over all of these.
 
     Returns:
         A `keras.Model`.
@@ -104,13 +105,17 @@ def build(recipe, spec, classes, weights=None, training=False):
     try:
         return get_model(
             recipe.model,
-            weights=weights,
-            classes=classes,
-            classifier_activation=recipe.activation,
-            input_shape=(
-                shapes if len(shapes) > 1 else shapes[spec.streams[0]]
-            ),
-            **{**own, **options},
+            **{
+                "weights": weights,
+                "classes": classes,
+                "classifier_activation": recipe.activation,
+                "input_shape": (
+                    shapes if len(shapes) > 1 else shapes[spec.streams[0]]
+                ),
+                **own,
+                **options,
+                **given,
+            },
         )
     finally:
         keras.config.set_dtype_policy(before)

@@ -103,22 +103,27 @@ class HyperRecipe(keras_tuner.HyperModel):
             A `keras.Model`, compiled if it has its top.
         """
         recipe = self.recipe(hp)
-        if self.input_tensor is None:
-            given = {"input_shape": self.input_shape}
-        else:
+        given = {"input_shape": self.input_shape}
+        if self.input_tensor is not None:
             given = {"input_shape": None, "input_tensor": self.input_tensor}
         if not self.include_top:
-            given["include_top"] = False
+            return build(
+                recipe,
+                clip_of(recipe),
+                self.classes,
+                self.weights,
+                include_top=False,
+                **given,
+            )
         model = build(
             recipe,
-            None,
+            clip_of(recipe),
             self.classes,
             self.weights,
-            training=self.include_top,
+            training=True,
             **given,
         )
-        if self.include_top:
-            compiled(model, recipe, self.catalog)
+        compiled(model, recipe, self.catalog)
         return model
 
     def fit(self, hp, model, *args, **kwargs):
@@ -267,7 +272,7 @@ def fit_catalog(
     """
     verbose = reading.pop("verbose", 0)
     cache = reading.pop("cache", None)
-    spec = spec_of(recipe, learned)
+    spec = clip_of(recipe, read_vectors(learned.root))
     count = steps(learned, recipe.batch, recipe.clips_per_video)
     batches = training_clips(
         learned,
@@ -279,6 +284,7 @@ def fit_catalog(
         sampler=recipe.sampler,
         jitter=recipe.jitter,
         mixup=recipe.mixup,
+        activation=recipe.activation,
         alike="classes" if recipe.balance == "sampling" else "videos",
         cache=cache,
         **reading,
@@ -288,6 +294,7 @@ def fit_catalog(
         spec,
         recipe.batch,
         clips=recipe.validation_clips,
+        activation=recipe.activation,
         **reading,
     )
     return model.fit(
@@ -337,20 +344,6 @@ def rounded(value):
     return float(f"{value:.3g}")
 
 
-def spec_of(recipe, catalog):
-    """What the recipe's network is fed of a catalog.
-
-    Args:
-        recipe: `Recipe`.
-        catalog: `Catalog`, of videos, shards or vectors.
-
-    Returns:
-        `ClipSpec` or `VectorSpec`.
-    """
-    vectors = read_vectors(catalog.root)
-    return clip_of(recipe) if vectors is None else vectors.spec
-
-
 def space_of(hypermodel):
     """All hyperparameters of a space, conditional ones too.
 
@@ -377,5 +370,3 @@ def space_of(hypermodel):
     space = keras_tuner.HyperParameters()
     space.merge(found.space)
     return space
-
-

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import dataclasses
 import gc
+import logging
 import math
 import os
 import socket
@@ -29,14 +30,13 @@ from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.summary import session_end_pb
 
 from keras_videofusion.data.files import (
-    exists,
     join,
-    read_text,
     remove,
     write_json,
     write_text,
 )
 from keras_videofusion.training.cluster import BEAT, ClusterError
+from keras_videofusion.training.spaces import rounded
 from keras_videofusion.training.tensorboard import TensorBoard
 
 # Seconds: how long a worker may not be heard of until its trial goes to
@@ -376,7 +376,7 @@ class Trials(keras_tuner.Tuner):
         Raises:
             ClusterError: If other processes that share the search are lost.
         """
-        with _environment(self.sharing):
+        with _environment(self.sharing), _unwarned():
             if self.sharing and self.sharing.chief:
                 self._serve()
                 return
@@ -607,6 +607,18 @@ def _environment(sharing):
         os.environ.update(before)
 
 
+@contextlib.contextmanager
+def _unwarned():
+    """Keeps TensorFlow from warning of each new network's graph."""
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def shown(values):
     """Hyperparameters as tables show them.
 
@@ -614,9 +626,13 @@ def shown(values):
         values: Dict, KerasTuner's own `tuner/...` in it.
 
     Returns:
-        Dict; of KerasTuner's own Hyperband's epochs alone.
+        Dict, to three digits; of KerasTuner's own Hyperband's epochs alone.
     """
-    found = {n: v for n, v in values.items() if not n.startswith("tuner/")}
+    found = {
+        name: rounded(value) if isinstance(value, float) else value
+        for name, value in values.items()
+        if not name.startswith("tuner/")
+    }
     if "tuner/epochs" in values:
         found["epochs"] = values["tuner/epochs"]
     return found

@@ -24,12 +24,10 @@ import time
 import zlib
 from dataclasses import dataclass
 
-import keras
 import keras_tuner
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import summary_v2 as hparams
 
-from keras_videofusion.data.catalog import Catalog
 from keras_videofusion.data.files import (
     exists,
     is_folder,
@@ -44,19 +42,19 @@ from keras_videofusion.data.files import (
     write_text,
     written,
 )
-from keras_videofusion.data.pipeline import (
-    steps,
-    training_clips,
-    validation_clips,
-)
-from keras_videofusion.data.vectors import read_vectors
 from keras_videofusion.evaluation import pictures
 from keras_videofusion.training import fit
-from keras_videofusion.training.build import build, clip_of, compiled
-from keras_videofusion.training.callbacks import Rate, table, TrainingError
+from keras_videofusion.training.callbacks import table, TrainingError
 from keras_videofusion.training.progress import duration, scores
 from keras_videofusion.training.recipe import Recipe
 from keras_videofusion.training.run import Run, RunError
+from keras_videofusion.training.spaces import (
+    HyperFeatureMLP,
+    HyperFinetune,
+    HyperLinear,
+    HyperRecipe,
+    space_of,
+)
 from keras_videofusion.training.tensorboard import events_file
 from keras_videofusion.training.trials import (
     BayesianOracle,
@@ -70,6 +68,18 @@ from keras_videofusion.training.trials import (
     shown,
     Trials,
 )
+
+__all__ = [
+    "Found",
+    "HyperFeatureMLP",
+    "HyperFinetune",
+    "HyperLinear",
+    "HyperRecipe",
+    "Tuned",
+    "folds_of",
+    "search",
+    "tune",
+]
 
 TUNERS = ("random", "bayesian", "hyperband")
 # Hit@1 of a dozen videos has thirteen values: the best trials tie, and the
@@ -336,10 +346,11 @@ class Ledger:
         ):
             if name not in self.oracle.end_order:
                 continue
-            metrics = trial.metrics.metrics
-            row = {"trial": name, "status": trial.status, "score": trial.score}
+            done = trial.status == "COMPLETED"
+            row = {"trial": name, "status": trial.status}
+            row["score"] = float(trial.score) if done else ""
             row |= {
-                part: metrics[part].get_last_value() if part in metrics else ""
+                part: float(trial.metrics.get_last_value(part)) if done else ""
                 for part in (
                     "val_loss", "val_hit_at_1", "loss", "hit_at_1", "epoch",
                     "seconds",
