@@ -721,7 +721,7 @@ def search_history(
     """A search's scores trial by trial, and by each hyperparameter.
 
     Args:
-        scores: Floats, a trial each, in their order; `nan`: it failed.
+        scores: Floats, a trial each, numbered from 0; `nan`: it failed.
         values: A dict of hyperparameters for each trial; it may lack some.
         name: What the score is.
         direction: `"min"` or `"max"`, which is best.
@@ -748,7 +748,7 @@ def search_history(
         1 + rows, columns, height_ratios=[2.4] + [1.7] * rows
     )
     axes = figure.add_subplot(grid[0, :])
-    numbers = np.arange(1, len(found) + 1)
+    numbers = np.arange(len(found))
     axes.scatter(numbers, found, s=26, color=CYCLE[0], zorder=3, clip_on=False)
     axes.step(
         numbers,
@@ -797,13 +797,16 @@ def _by_value(axes, values, scores):
         isinstance(value, int | float) and not isinstance(value, bool)
         for value in own
     )
-    if not numbers:
-        own = [str(value) for value in own]
+    shown = sorted(set(own)) if numbers else sorted(set(map(str, own)))
+    if len(shown) <= 5 or not numbers:
+        # A few values stand side by side, whatever lies between them.
+        own = [shown.index(value if numbers else str(value)) for value in own]
+        labels = [f"{v:g}" if numbers else _text(v, 12) for v in shown]
+        axes.set_xticks(range(len(shown)), labels)
+        axes.set_xlim(-0.5, len(shown) - 0.5)
+    elif min(shown) > 0 and max(shown) >= 50 * min(shown):
+        axes.set_xscale("log")
     axes.scatter(own, scores[known], s=16, color=CYCLE[0], clip_on=False)
-    positive = [value for value in own if numbers and value > 0]
-    if positive and max(positive) >= 50 * min(positive):
-        # Next to powers of ten a rate of 0 still has its place.
-        axes.set_xscale("symlog", linthresh=min(positive))
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     _plain_axes(axes)
     axes.tick_params(labelsize=8)

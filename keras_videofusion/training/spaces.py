@@ -77,7 +77,7 @@ class HyperRecipe(keras_tuner.HyperModel):
         self.input_shape = input_shape
         self.input_tensor = input_tensor
         self.classes = classes
-        self.base = self.default if recipe is None else recipe
+        self.base: Recipe = self.default if recipe is None else recipe
         self.weights = weights
         # What is learned: it tells losses how rare classes are.
         self.catalog = Catalog((), tuple(map(str, range(classes or 0))), "")

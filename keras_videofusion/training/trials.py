@@ -36,7 +36,7 @@ from keras_videofusion.data.files import (
     write_text,
 )
 from keras_videofusion.training.cluster import BEAT, ClusterError
-from keras_videofusion.training.spaces import rounded
+from keras_videofusion.training.spaces import HyperRecipe, rounded
 from keras_videofusion.training.tensorboard import TensorBoard
 
 # Seconds: how long a worker may not be heard of until its trial goes to
@@ -133,7 +133,7 @@ def read_sharing(later=0):
     return Sharing(name, host, int(port) + later)
 
 
-class Watched:
+class Watched(keras_tuner.Oracle):
     """What our oracles do beside KerasTuner's, before which it is mixed in.
 
     A worker that was not heard of for `SILENCE` seconds is given up, and its
@@ -509,7 +509,7 @@ class Trials(keras_tuner.Tuner):
         searched, plain = self.hypermodel, copy.copy(self.hypermodel)
         plain.base = self.base
         plain.recipe = lambda hp: self.base
-        self.hypermodel = plain
+        self.hypermodel: HyperRecipe = plain
         try:
             rows = self.measure(
                 keras_tuner.HyperParameters(), self.base, "untuned"

@@ -526,9 +526,7 @@ def tune(spaces, catalog, run, *, resume=False, overwrite=False, say=print,
     trained = []
     for name, hypermodel in spaces.items():
         recipe, own = found[name].recipe, Run(places[name][0])
-        say(
-            f"training the best, trial {found[name].best['trial']}: {own.folder}"
-        )
+        say(f"training trial {found[name].best['trial']} in {own.folder}")
         # A search that was lengthened may have found a better one.
         other = resume and own.exists and own.recipe != recipe
         fit.train(
