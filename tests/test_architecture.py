@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"version"},
     {"data", "layers"},
-    {"applications", "evaluation", "datasets"},
+    {"applications", "evaluation", "datasets", "baseline"},
     {"training", "benchmark"},
     {"export"},
     {"keras_videofusion"},

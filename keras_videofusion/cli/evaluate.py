@@ -42,7 +42,12 @@ def flags(verbs):
 
 def evaluate(arguments):
     """`videofusion evaluate`."""
-    from keras_videofusion.training.evaluate import evaluate, flow_of, rows_of
+    from keras_videofusion.training.evaluate import (
+        describe_of,
+        evaluate,
+        flow_of,
+        rows_of,
+    )
     from keras_videofusion.training.run import open_model
 
     opened = open_model(arguments.model)
@@ -57,6 +62,7 @@ def evaluate(arguments):
         seed=arguments.seed,
         on_error=arguments.on_error,
         flow=arguments.flow or flow_of(opened, given),
+        describe=describe_of(opened, given),
         progress=Progress(len(catalog), "videos"),
     )
     if arguments.json:

@@ -79,6 +79,58 @@ def flow_flag(parser, otherwise):
     )
 
 
+def split_flags(parser, otherwise):
+    """Which rows are held out; `otherwise` says what no validation means."""
+    parser.add_argument(
+        "--test-split",
+        metavar="SHARE",
+        type=float,
+        default=0.2,
+        help="share of the groups held out where no row is marked test "
+        "(default: 0.2)",
+    )
+    parser.add_argument(
+        "--validation-split",
+        metavar="SHARE",
+        type=float,
+        default=0.1,
+        help="share of all groups that chooses the best epoch where no row "
+        f"is marked validation; {otherwise} (default: 0.1)",
+    )
+    parser.add_argument(
+        "--fold",
+        metavar="K/N",
+        type=_fold,
+        help="hold out the K-th of N folds of groups",
+    )
+
+
+def _fold(text):
+    k, slash, n = text.partition("/")
+    try:
+        if slash:
+            return int(k), int(n)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected K/N such as 1/5, got {text!r}")
+
+
+def open_split(arguments, seed):
+    """The catalog behind DATA with its splits, as `split_flags` say."""
+    from keras_videofusion.training.fit import split
+
+    try:
+        return split(
+            open_data(arguments),
+            held_out=arguments.test_split,
+            validation=arguments.validation_split,
+            fold=arguments.fold,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise CallError(str(error)) from error
+
+
 def cache_flag(parser):
     """What is kept of shards from one epoch to the next."""
     parser.add_argument(

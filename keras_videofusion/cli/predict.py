@@ -27,6 +27,7 @@ def flags(verbs):
             "runs/first *.avi --top 3 --json -",
             "runs/first match.mp4 --every 5",
             "runs/first clip.mp4 --overlay labelled/",
+            "runs/histograms clip.mp4",
         ),
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)
@@ -58,7 +59,7 @@ def flags(verbs):
 def predict(arguments):
     """`videofusion predict`."""
     from keras_videofusion.evaluation import protocol
-    from keras_videofusion.training.evaluate import flow_of
+    from keras_videofusion.training.evaluate import describe_of, flow_of
     from keras_videofusion.training.run import open_model
 
     if arguments.every is not None and not arguments.every > 0:
@@ -80,6 +81,7 @@ def predict(arguments):
         seed=arguments.seed,
         on_error=arguments.on_error,
         flow=arguments.flow or flow_of(opened, arguments.videos),
+        describe=describe_of(opened, arguments.videos),
     )
     collected = []
     for result in results:

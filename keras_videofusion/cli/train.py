@@ -10,22 +10,13 @@ from keras_videofusion.cli.flags import (
     error_flag,
     expect_model,
     flow_flag,
-    open_data,
+    open_split,
     option,
+    split_flags,
     verb_parser,
 )
 from keras_videofusion.cli.output import printable
 from keras_videofusion.training.recipe import Recipe, RECIPES
-
-
-def _fold(text):
-    k, slash, n = text.partition("/")
-    try:
-        if slash:
-            return int(k), int(n)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"expected K/N such as 1/5, got {text!r}")
 
 
 def _steps(text):
@@ -68,28 +59,7 @@ def flags(verbs):
         "--weights", metavar="FILE", help="weights to start from"
     )
     flow_flag(parser, "needed by such networks")
-    parser.add_argument(
-        "--test-split",
-        metavar="SHARE",
-        type=float,
-        default=0.2,
-        help="share of the groups held out where no row is marked test "
-        "(default: 0.2)",
-    )
-    parser.add_argument(
-        "--validation-split",
-        metavar="SHARE",
-        type=float,
-        default=0.1,
-        help="share of all groups that chooses the best epoch where no row "
-        "is marked validation; 0: training loss chooses (default: 0.1)",
-    )
-    parser.add_argument(
-        "--fold",
-        metavar="K/N",
-        type=_fold,
-        help="hold out the K-th of N folds of groups",
-    )
+    split_flags(parser, "0: training loss chooses")
     cache_flag(parser)
     parser.add_argument(
         "--checkpoint-steps",
@@ -211,16 +181,7 @@ def train(arguments):
     else:
         recipe = recipe_of(arguments, RECIPES[arguments.recipe])
         expect_model(recipe.model)
-        try:
-            catalog = fit.split(
-                open_data(arguments),
-                held_out=arguments.test_split,
-                validation=arguments.validation_split,
-                fold=arguments.fold,
-                seed=recipe.seed,
-            )
-        except ValueError as error:
-            raise CallError(str(error)) from error
+        catalog = open_split(arguments, recipe.seed)
     fit.train(
         recipe,
         catalog,

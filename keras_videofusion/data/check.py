@@ -6,21 +6,15 @@ costs a worker and is a row like any other; the rest go on. (Threads are no
 faster: a worker takes 0.3 seconds to start, once.)
 """
 
-import contextlib
 import csv
 import errno
 import json
 import os
-import queue
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +29,12 @@ except ImportError:  # Windows knows no such limits.
 from keras_videofusion.data.catalog import Catalog, open_catalog
 from keras_videofusion.data.files import written
 from keras_videofusion.data.frames import read_images
+from keras_videofusion.data.processes import (
+    answer_all,
+    code_of,
+    name_of,
+    Team,
+)
 from keras_videofusion.data.video import (
     opened,
     reason,
@@ -52,17 +52,7 @@ QUARANTINE_FILE = "quarantine.csv"
 WORKER_BYTES = 4 << 30
 # A worker is replaced after so many files: what libraries lose adds up.
 _FILES_EACH = 1000
-# The package's `__init__` loads Keras, which takes seconds; it is not run.
-_WORKER = """
-import importlib.util, sys
-sys.path.insert(0, sys.argv[1])
-spec = importlib.util.find_spec("keras_videofusion")
-sys.modules["keras_videofusion"] = importlib.util.module_from_spec(spec)
-from keras_videofusion.data.check import serve
-serve()
-"""
-_PARENT = str(Path(__file__).parents[2])
-_READY = b"ready\n"
+_WORKER = code_of("keras_videofusion.data.check")
 _ALARM = getattr(signal, "SIGALRM", 0)
 
 
@@ -151,10 +141,6 @@ def check(
 def _rows(found, count, progress, seconds, cache):
     """Yields the rows; `count` files are decoded at a time."""
     journal = _Journal(cache)
-    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    team = [_Worker() for _ in range(count)]
-    for worker in team:
-        idle.put(worker)
 
     def look(name):
         path = os.path.join(found.root, name)
@@ -162,39 +148,27 @@ def _rows(found, count, progress, seconds, cache):
         known = journal.get(name, state, seconds)
         if known:
             return known
-        worker = idle.get()
-        try:
-            allowed = seconds or time_limit(state[0] if state else 0)
-            row, late = worker(found.root, name, allowed)
-        finally:
-            idle.put(worker)
+        allowed = seconds or time_limit(state[0] if state else 0)
+        question = found.root, name, allowed
+        row, status = team.ask(question, last=-_ALARM)
+        late = bool(status) and status == -_ALARM
+        if status:
+            row = _row(name)
+            row["error"] = (
+                f"decoding it took more than {allowed:g} seconds"
+                if late
+                else f"its decoder crashed ({name_of(status)})"
+            )
         journal.add(name, state, row, allowed if late else None)
         return row
 
-    pool = ThreadPoolExecutor(count)
-    # A million files are not all queued at once; and a slow one in front
-    # does not keep the others waiting.
-    ahead: deque[Future] = deque()
-    names = iter(found.names)
-    done = 0
     try:
-        while True:
-            for name in names:
-                ahead.append(pool.submit(look, name))
-                if len(ahead) >= 1000 * count:
-                    break
-            if not ahead:
-                return
-            row = ahead.popleft().result()
-            done += 1
-            progress(done)
-            yield row
+        with Team(_WORKER, count, _FILES_EACH) as team:
+            rows = team.in_order(look, found.names)
+            for done, row in enumerate(rows, 1):
+                progress(done)
+                yield row
     finally:
-        for worker in team:
-            worker.give_up()
-        pool.shutdown(cancel_futures=True)
-        for worker in team:
-            worker.ended()
         journal.close()
 
 
@@ -258,96 +232,11 @@ class _Journal:
             self.file.close()
 
 
-class _Worker:
-    """A process that decodes files one after the other, see `serve`."""
-
-    def __init__(self):
-        self.process: Any = None  # of `subprocess.Popen`
-        self.files = 0
-        self.given_up = False
-        self.lock = threading.Lock()
-
-    def __call__(self, root, name, seconds):
-        """The row of a file, and whether time ran out."""
-        question = json.dumps([root, name, seconds]).encode() + b"\n"
-        # A worker may have died of something else. If a second one does, it
-        # is the file.
-        for _ in range(2):
-            process = self._started()
-            try:
-                process.stdin.write(question)
-                process.stdin.flush()
-                answer = process.stdout.readline()
-            except OSError:
-                answer = b""
-            if answer.endswith(b"\n"):
-                self.files += 1
-                return json.loads(answer), False
-            status = self.ended()
-            if status == -_ALARM:
-                break
-        late = status == -_ALARM
-        row = _row(name)
-        if late:
-            row["error"] = f"decoding it took more than {seconds:g} seconds"
-        else:
-            row["error"] = f"its decoder crashed ({_name(status)})"
-        return row, late
-
-    def _started(self):
-        if self.files >= _FILES_EACH:
-            self.ended()
-        with self.lock:
-            if self.given_up:
-                raise RuntimeError("the work was given up")
-            if self.process is None:
-                self.files = 0
-                self.process = subprocess.Popen(
-                    [sys.executable, "-c", _WORKER, _PARENT],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    # Threads that it will not use would be given memory.
-                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-                )
-            process = self.process
-        if not self.files and process.stdout.readline() != _READY:
-            raise RuntimeError(
-                f"a worker process does not start: {_name(self.ended())}"
-            )
-        return process
-
-    def ended(self):
-        """Lets the process go; returns its exit status."""
-        process, self.process = self.process, None
-        if process is None:
-            return None
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        return process.wait()
-
-    def give_up(self):
-        """Ends the process, even in the middle of a file, and starts none."""
-        with self.lock:
-            self.given_up = True
-            if self.process:
-                self.process.kill()
-
-
-def _name(status):
-    try:
-        return signal.Signals(-status).name
-    except ValueError:
-        return f"exit status {status}"
-
-
 def serve() -> None:
-    """What a worker process runs: files come as lines of JSON, and so go rows.
+    """What a worker process runs: a row for every file that it is asked for.
 
-    It ends when nothing more can come, and is ended by an alarm when a file
-    takes too long, so that none outlives whoever asked.
+    An alarm ends it when a file takes too long.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if resource:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         limits = ((resource.RLIMIT_AS, WORKER_BYTES), (resource.RLIMIT_CORE, 0))
@@ -356,24 +245,21 @@ def serve() -> None:
             if hard != resource.RLIM_INFINITY:
                 most = min(most, hard)
             resource.setrlimit(kind, (most, hard))
-    # What libraries print must not get between the rows.
-    answers = os.fdopen(os.dup(1), "wb", 0)
-    os.dup2(2, 1)
-    answers.write(_READY)
-    for line in sys.stdin.buffer:
-        root, name, seconds = json.loads(line)
-        if resource:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            row = _checked(root, name)
-        except Exception as error:  # of this file; the others go on
-            row = {**_row(name), "error": " ".join(reason(error).split())}
-        if resource:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        try:
-            answers.write(json.dumps(row).encode() + b"\n")
-        except OSError:
-            return
+    answer_all(_answer)
+
+
+def _answer(question):
+    """The row of a file, looked at for some seconds at most."""
+    root, name, seconds = question
+    if resource:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        row = _checked(root, name)
+    except Exception as error:  # of this file; the others go on
+        row = {**_row(name), "error": " ".join(reason(error).split())}
+    if resource:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return row
 
 
 def _video_names(root, folder="", above=()):

@@ -22,6 +22,7 @@ from keras_videofusion.data.clips import (
 )
 from keras_videofusion.data.flow import Flow, from_bytes, open_flow
 from keras_videofusion.data.manifest import read_manifest
+from keras_videofusion.data.vectors import expect_fitting, VectorSpec
 from keras_videofusion.data.video import read_clips, timeline, VideoError
 from keras_videofusion.evaluation.scores import (
     probabilities,
@@ -34,12 +35,14 @@ PASSES = (1, 4)
 FLOW = "dis"
 # Reads the clips of a video, as `read_clips` returns them.
 _Load = Callable[[np.random.Generator], tuple[Any, np.ndarray]]
+# Makes the vectors, `(vectors, size)`, of a file from its start to its end.
+Describe = Callable[[str, float | None, float | None], np.ndarray]
 
 
 def score(
     model: keras.Model,
     catalog: Catalog,
-    spec: ClipSpec,
+    spec: ClipSpec | VectorSpec,
     clips: int = 20,
     passes: int = 4,
     batch: int = 32,
@@ -47,6 +50,7 @@ def score(
     on_error: str = "skip",
     progress: Callable[[int], None] | None = None,
     flow: str | os.PathLike | None = None,
+    describe: Describe | None = None,
 ) -> tuple[Scores, list[dict[str, str]]]:
     """Scores the videos of a catalog by the paper's protocol.
 
@@ -57,13 +61,14 @@ def score(
 
     Videos are decoded by a few threads ahead of the network; at no time are
     more than a few videos in memory. Of a catalog of shards the stored clips
-    are scored, as many of each video as are asked for or stored.
+    are scored, as many of each video as are asked for or stored. So it is
+    with vectors: they are a video's clips, and pass once.
 
     Args:
         model: `keras.Model` from clips to one score per class; of a clip of
             two streams it takes a dict.
         catalog: `Catalog` of the videos, with the network's classes.
-        spec: `ClipSpec` that the network needs.
+        spec: `ClipSpec` that the network needs, or `VectorSpec`.
         clips: Integer, clips per video.
         passes: 4, or 1: the centre crop alone.
         batch: Integer, passes that the network is fed at a time; batches run
@@ -76,6 +81,9 @@ def score(
         flow: Where flow comes from, for a network that eats it: the folder
             that `videofusion flow` made, or the name of a method to compute
             it as the clips are read; `"dis"` if None.
+        describe: Function of (path, start, end) to the vectors of a video,
+            float32 `(vectors, size)`, for a network of vectors whose catalog
+            is of files; or None.
 
     Returns:
         `Scores` of the videos that could be read, and a list of
@@ -90,6 +98,8 @@ def score(
         Karpathy et al., CVPR 2014, section 4.1: 20 clips, 4 passes.
     """
     _check(clips=clips, passes=passes, batch=batch, seed=seed, error=on_error)
+    if isinstance(spec, VectorSpec):
+        passes = 1
     network = _Network(model, spec, batch)
     names = video_ids(catalog)
 
@@ -100,13 +110,13 @@ def score(
             found, times = load(generator)
         except VideoError as error:
             return place, error
-        return place, _Read(found, times, spec.size, passes, generator)
+        return place, _Read(found, times, spec, passes, generator)
 
     kept: list[int] = []
     starts: list[np.ndarray] = []
     skipped: list[dict[str, str]] = []
     logits, shares = [], []
-    jobs = _jobs(catalog, spec, clips, flow)
+    jobs = _jobs(catalog, spec, clips, flow, describe)
 
     def readable() -> Iterator[Any]:
         for done, found in enumerate(_ahead(read, jobs)):
@@ -162,8 +172,20 @@ def score(
     )
 
 
-def _jobs(catalog, spec, clips, flow) -> Iterator[tuple[int, _Load]]:
-    """Places of videos and how their clips are read, files' or shards'."""
+def _jobs(catalog, spec, clips, flow, describe) -> Iterator[tuple[int, _Load]]:
+    """Places of videos and how their clips are read, wherever they lie."""
+    if isinstance(spec, VectorSpec) and describe is not None:
+        return map(
+            lambda place: (place, _described(catalog, place, describe)),
+            range(len(catalog)),
+        )
+    vectors = expect_fitting(catalog, spec)
+    if vectors is not None:
+        places = vectors.places(catalog)
+        return map(
+            lambda place: (place, _stored(vectors, places[place], clips)),
+            range(len(catalog)),
+        )
     if read_manifest(catalog.root) is not None:
         # TensorFlow is not loaded before its records are read.
         from keras_videofusion.data.shards import stored_videos
@@ -191,6 +213,28 @@ def _jobs(catalog, spec, clips, flow) -> Iterator[tuple[int, _Load]]:
     return map(job, range(len(catalog)))
 
 
+def _stored(vectors, row, clips) -> _Load:
+    """Reads some of a video's stored vectors, evenly spread."""
+
+    def load(generator):
+        count = min(clips, vectors.each)
+        chosen = np.arange(count) * vectors.each // count
+        return vectors.rows(int(row))[chosen], np.zeros(count)
+
+    return load
+
+
+def _described(catalog, place, describe) -> _Load:
+    """Makes the vectors of a video's file."""
+    video = catalog[place]
+
+    def load(generator):
+        found = describe(catalog.file(video), video.start, video.end)
+        return found, np.zeros(len(found))
+
+    return load
+
+
 def _of_parts(order, counts) -> np.ndarray:
     """Numbers of the elements of parts that are put in another order."""
     begins = np.cumsum([0, *counts])
@@ -200,7 +244,7 @@ def _of_parts(order, counts) -> np.ndarray:
 
 def predict(
     model: keras.Model,
-    spec: ClipSpec,
+    spec: ClipSpec | VectorSpec,
     classes: Sequence[str],
     paths: Iterable[str | os.PathLike],
     top: int = 5,
@@ -212,6 +256,7 @@ def predict(
     seed: int = 0,
     on_error: str = "skip",
     flow: str | os.PathLike | None = None,
+    describe: Describe | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Names the classes of video files, one after the other.
 
@@ -221,7 +266,7 @@ def predict(
     Args:
         model: `keras.Model` from clips to one score per class; of a clip of
             two streams it takes a dict.
-        spec: `ClipSpec` that the network needs.
+        spec: `ClipSpec` that the network needs, or `VectorSpec`.
         classes: Names of the classes.
         paths: Files.
         top: Integer, classes to name; all if there are fewer.
@@ -235,6 +280,7 @@ def predict(
         on_error: `"skip"` names a broken video in `error` of its result;
             `"raise"` ends the work.
         flow: As for `score`.
+        describe: As for `score`: a network of vectors needs it.
 
     Yields:
         Dicts `{path, predictions, error}`: `predictions` is a list of
@@ -254,6 +300,13 @@ def predict(
             "`every` must be seconds, more than 0, or None. "
             f"Received: every={every}"
         )
+    if isinstance(spec, VectorSpec):
+        if describe is None:
+            raise ValueError(
+                "`describe` is needed by a network of vectors: it makes those "
+                "of a video. Received: describe=None"
+            )
+        clips = passes = 1
     network = _Network(model, spec, min(batch, clips * passes))
     source = _flow(spec, flow)
     classes = tuple(classes)
@@ -267,8 +320,9 @@ def predict(
         try:
             windows = _windows(place, every)
             shares = _window_scores(
-                network, place, spec, windows, clips, passes, seed, source
-            )
+                network, place, spec, windows, clips, passes, seed, source,
+                describe,
+            )  # fmt: skip
             if shares.shape[1] != len(classes):
                 raise ValueError(
                     "`classes` must be as many as the network's scores, "
@@ -301,9 +355,10 @@ def logits_model(model: keras.Model) -> tuple[keras.Model, str]:
     Where the last layer is a `Dense` with such an activation, or is such an
     `Activation` or `Softmax` layer, it is taken apart. A last `Dense` or
     `Activation` that is linear gives logits already; they are held to be a
-    softmax's. Of any
-    other network the output is held to be probabilities that sum to 1, and
-    its logits are their logarithms.
+    softmax's. Of any other network the output is held to be probabilities:
+    where the last activation before it is a sigmoid, every class's own, whose
+    logits are the logarithms of their odds; else such as sum to 1, whose
+    logits are their logarithms.
 
     Args:
         model: `keras.Model` with one output of shape `(batch, classes)`.
@@ -326,7 +381,25 @@ def logits_model(model: keras.Model) -> tuple[keras.Model, str]:
         if name in ("softmax", "sigmoid"):
             logits = _Unactivated(last)(last.input)
             return keras.Model(_inputs(model), logits), name
+    if _last_activation(model) == "sigmoid":
+        return _Logarithm(model, odds=True), "sigmoid"
     return _Logarithm(model), "softmax"
+
+
+def _last_activation(model: Any) -> str:
+    """The last softmax or sigmoid of a network and those nested in it."""
+    found = ""
+    for layer in model.layers:
+        name = getattr(getattr(layer, "activation", None), "__name__", "")
+        if isinstance(layer, keras.Model):
+            found = _last_activation(layer) or found
+        elif isinstance(layer, keras.layers.Softmax):
+            found = "softmax"
+        elif isinstance(
+            layer, keras.layers.Dense | keras.layers.Activation
+        ) and name in ("softmax", "sigmoid"):
+            found = name
+    return found
 
 
 def _inputs(model: keras.Model) -> Any:
@@ -368,17 +441,21 @@ class _Unactivated(keras.layers.Layer):
 
 
 class _Logarithm(keras.Model):
-    """Logarithms of a network's probabilities."""
+    """Logarithms of a network's probabilities, or of their odds."""
 
-    def __init__(self, model):
+    def __init__(self, model, odds=False):
         super().__init__(name="logarithm")
         self.model = model
+        self.odds = odds
         self.built = True
 
     def call(self, inputs):
         scores = ops.cast(self.model(inputs, training=False), "float32")
         # The smallest normal float32: a probability of 0 stays finite.
-        return ops.log(ops.maximum(scores, 1.2e-38))
+        found = ops.log(ops.maximum(scores, 1.2e-38))
+        if self.odds:
+            found -= ops.log(ops.maximum(1 - scores, 1.2e-38))
+        return found
 
 
 class _Network:
@@ -390,7 +467,9 @@ class _Network:
     def __init__(self, model, spec, batch):
         self.network, self.activation = logits_model(model)
         self.waiting = {
-            name: np.zeros((batch, *shape), np.uint8)
+            name: np.zeros(
+                (batch, *shape), np.float32 if name == "features" else np.uint8
+            )
             for name, shape in spec.shapes.items()
         }
         self.batch = batch
@@ -436,21 +515,24 @@ class _Network:
 
 @dataclass(frozen=True)
 class _Read:
-    """The clips of one video, before they are cropped."""
+    """The clips of one video, before they are cropped, or its vectors."""
 
     clips: Any  # (clips, time, height, width, channels), or a dict of streams
     starts: np.ndarray  # (clips,), seconds
-    size: tuple[int, int]
+    spec: ClipSpec | VectorSpec
     count: int
     generator: np.random.Generator
 
     def passes(self) -> Iterator[Any]:
         for place in range(len(self.starts)):
             clip = each_stream(itemgetter(place), self.clips)
-            if self.count == 1:
-                yield center_crop(clip, self.size)
+            if isinstance(self.spec, VectorSpec):
+                yield clip
                 continue
-            views = test_passes(clip, self.size, self.generator)
+            if self.count == 1:
+                yield center_crop(clip, self.spec.size)
+                continue
+            views = test_passes(clip, self.spec.size, self.generator)
             for view in range(self.count):
                 yield each_stream(itemgetter(view), views)
 
@@ -494,16 +576,21 @@ def _windows(path: str, every: float | None) -> list[tuple[float, float]]:
     ]
 
 
-def _window_scores(network, path, spec, windows, clips, passes, seed, flow):
+def _window_scores(
+    network, path, spec, windows, clips, passes, seed, flow, describe
+):
     """Probabilities of every window, `(windows, classes)`."""
 
     def read(place):
         start, end = windows[place]
         generator = generator_of(seed, f"{place}")
-        found, starts = read_clips(
-            path, spec, "uniform", clips, generator, start, end, flow=flow
-        )
-        return _Read(found, starts, spec.size, passes, generator)
+        if isinstance(spec, VectorSpec):
+            found, starts = describe(path, start, end), np.array([start])
+        else:
+            found, starts = read_clips(
+                path, spec, "uniform", clips, generator, start, end, flow=flow
+            )
+        return _Read(found, starts, spec, passes, generator)
 
     def stream():
         for found in _ahead(read, range(len(windows))):

@@ -14,7 +14,13 @@ from keras_videofusion.training.losses import (
     PartsCrossentropy,
 )
 from keras_videofusion.training.metrics import HitAtK
-from keras_videofusion.training.optimizer import KrizhevskySGD
+from keras_videofusion.training.optimizer import (
+    KrizhevskySGD,
+    RatedAdam,
+    RatedAdamW,
+    RatedRMSprop,
+)
+from keras_videofusion.training.transfer import regularized
 
 # Fields of a recipe that say what a clip is, or what is drawn of its pixels.
 OF_CLIPS = ("size", "resize", "frames", "fps", "step", "sampler", "jitter")
@@ -103,7 +109,7 @@ def build(recipe, spec, classes, weights=None, training=False, **given):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return get_model(
+        model = get_model(
             recipe.model,
             **{
                 "weights": weights,
@@ -117,15 +123,18 @@ def build(recipe, spec, classes, weights=None, training=False, **given):
                 **given,
             },
         )
+        return regularized(model, recipe.train, recipe.top_dropout)
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def optimizer_of(recipe):
+def optimizer_of(recipe, rates=None):
     """The optimizer of a recipe, as Keras knows it.
 
     Args:
         recipe: `Recipe`.
+        rates: List of floats, each trainable variable's share of the learning
+            rate; None: all take the whole.
 
     Returns:
         A `keras.optimizers.Optimizer`.
@@ -134,6 +143,8 @@ def optimizer_of(recipe):
         "learning_rate": recipe.learning_rate,
         "global_clipnorm": recipe.clip_norm,
     }
+    if rates is not None:
+        common["rates"] = rates
     if recipe.accumulate > 1:
         common["gradient_accumulation_steps"] = recipe.accumulate
     if recipe.optimizer == "sgd":
@@ -141,23 +152,25 @@ def optimizer_of(recipe):
             momentum=recipe.momentum, decay=recipe.weight_decay, **common
         )
     kinds = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "rmsprop": keras.optimizers.RMSprop,
+        "adam": (keras.optimizers.Adam, RatedAdam),
+        "adamw": (keras.optimizers.AdamW, RatedAdamW),
+        "rmsprop": (keras.optimizers.RMSprop, RatedRMSprop),
     }
+    plain, rated = kinds[recipe.optimizer]
     # Keras decouples the decay of these three, as AdamW's authors do.
-    return kinds[recipe.optimizer](
+    return (plain if rates is None else rated)(
         weight_decay=recipe.weight_decay or None, **common
     )
 
 
-def compiled(model, recipe, catalog):
+def compiled(model, recipe, catalog, rates=None):
     """Compiles a network for training by a recipe.
 
     Args:
         model: `keras.Model` that `build` made for training.
         recipe: `Recipe`.
         catalog: `Catalog` that is learned; it tells how rare classes are.
+        rates: As for `optimizer_of`.
 
     Returns:
         List of `keras.metrics.Metric`, all that an epoch's logs come from.
@@ -171,7 +184,7 @@ def compiled(model, recipe, catalog):
     if recipe.activation == "sigmoid":
         loss = PartsBinaryCrossentropy
     model.compile(
-        optimizer=optimizer_of(recipe),
+        optimizer=optimizer_of(recipe, rates),
         loss=loss(
             label_smoothing=recipe.label_smoothing,
             class_weights=class_weights(recipe, catalog),

@@ -1,6 +1,8 @@
 """Scores a trained network on rows that it has not learned."""
 
+from keras_videofusion.data.catalog import Catalog
 from keras_videofusion.data.files import absolute, write_json
+from keras_videofusion.data.vectors import read_vectors, VectorSpec
 from keras_videofusion.evaluation import metrics, protocol
 from keras_videofusion.training.run import RunError
 
@@ -84,6 +86,45 @@ def flow_of(opened, given=None):
     return opened.run.flow if given is None else opened.run.flow_method
 
 
+def describe_of(opened, given=None):
+    """What makes the vectors of videos, if a network needs them made.
+
+    Args:
+        opened: What `keras_videofusion.training.run.open_model` returned.
+        given: The caller's videos: a `Catalog`, or paths; or None for the
+            run's own rows.
+
+    Returns:
+        Function of (path, start, end) to a float32 array of shape `(1,
+        size)`; None for a network of clips, or where the vectors stand in a
+        folder already.
+
+    Raises:
+        RunError: If its vectors are not histograms, or the run has no
+            codebooks to make some by.
+    """
+    if not isinstance(opened.spec, VectorSpec) or given is None:
+        return None
+    if isinstance(given, Catalog) and read_vectors(given.root) is not None:
+        return None
+    place = opened.run and opened.run.codebooks
+    if place is None:
+        kind = opened.run and (opened.run.settings.get("vectors") or {})
+        raise RunError(
+            "a network of vectors reads videos by the codebooks of their "
+            "histograms, and there are none here. Received: a "
+            f"{'run on ' + kind['kind'] if kind else 'network without run'}"
+        )
+    from keras_videofusion.baseline import histograms
+
+    codebooks = histograms.load_codebooks(opened.run.folder)
+
+    def describe(path, start, end):
+        return histograms.vector_of(path, codebooks, start, end)[None]
+
+    return describe
+
+
 def evaluate(opened, catalog, progress=None, **protocol_arguments):
     """Scores a network and, if it came from a run, keeps the scores there.
 
@@ -91,8 +132,9 @@ def evaluate(opened, catalog, progress=None, **protocol_arguments):
         opened: What `keras_videofusion.training.run.open_model` returned.
         catalog: `Catalog` to score, from `rows_of`.
         progress: Function of the number of videos done, or None.
-        **protocol_arguments: `clips`, `passes`, `batch`, `seed`, `on_error`
-            and `flow` of `keras_videofusion.evaluation.protocol.score`.
+        **protocol_arguments: `clips`, `passes`, `batch`, `seed`, `on_error`,
+            `flow` and `describe` of
+            `keras_videofusion.evaluation.protocol.score`.
 
     Returns:
         Dict, the object of `metrics.json`.

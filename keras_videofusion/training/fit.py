@@ -28,6 +28,7 @@ from keras_videofusion.data.vectors import (
     read_vectors,
     VectorSpec,
 )
+from keras_videofusion.training import transfer
 from keras_videofusion.training.build import build, clip_of, compiled
 from keras_videofusion.training.callbacks import (
     Checkpoints,
@@ -75,8 +76,9 @@ def train(
         catalog: `Catalog` whose rows all carry a split: "train" is learned,
             "validation" chooses the best epoch, other rows are held out.
         run: Path or address of the folder.
-        weights: Path of a `.weights.h5` or `.keras` file to start from, or a
-            published name.
+        weights: What to start from: a run's folder, a `.weights.h5` or
+            `.keras` file, or a published name. Classifiers of other classes
+            begin afresh. A resumed run knows its own.
         resume: Goes on with the run that stands in the folder, and starts
             one in an empty folder. A finished run is left as it is.
         overwrite: Replaces the run that stands in the folder.
@@ -162,10 +164,15 @@ def _train(
     if recipe.deterministic and keras.backend.backend() == "tensorflow":
         tf.config.experimental.enable_op_determinism()
     with devices.scope():
-        model = devices.trainable(
-            build(recipe, spec, len(catalog.classes), weights, training=True)
-        )
-        metrics = compiled(model, recipe, learned)
+        whole = build(recipe, spec, len(catalog.classes), training=True)
+        moved = transfer.Moved.from_json(before["transfer"])
+        if not before["started"]:
+            weights = moved.source if moved else weights
+            moved = transfer.begin(whole, recipe, weights, catalog.classes)
+        transfer.freeze(whole, recipe.train)
+        model = devices.trainable(whole)
+        rates = transfer.rates(whole, moved, recipe.old_rate)
+        metrics = compiled(model, recipe, learned, rates)
     # Cloning would copy the optimizer, which `model.keras` leaves out.
     network = build(recipe, spec, len(catalog.classes))
     skipped = {}
@@ -238,6 +245,7 @@ def _train(
         "flow_method": (
             shards.recipe["flow"] if shards else source and source.method
         ),
+        "transfer": moved and moved.to_json(),
     }
 
     def begin():
@@ -261,6 +269,8 @@ def _train(
         f"{len(catalog) - len(learned) - len(watched)} held out; "
         f"{len(catalog.classes)} classes"
     )
+    if moved:
+        say(transfer.told(whole, recipe, moved))
     failure = None
     with asked_to_end(devices) as ended:
         ours = [
@@ -379,6 +389,8 @@ def _before(recipe, catalog, run, resume):
         state = run.state if run.started else None
     return {
         "exists": exists,
+        "started": state is not None,
+        "transfer": run.settings.get("transfer") if exists else None,
         "recipe": recipe.to_json(),
         "rows": fingerprint(catalog),
         "finished": bool(

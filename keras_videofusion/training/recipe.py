@@ -14,6 +14,7 @@ SCHEDULES = ("constant", "cosine", "steps")
 BALANCES = ("none", "loss", "sampling")
 RESIZES = ("own", "square", "stretch")
 SAMPLERS = ("random", "uniform", "centre")
+TRAINS = ("all", "top", "top3", "scratch")
 ACTIVATIONS = ("softmax", "sigmoid")
 
 
@@ -100,6 +101,30 @@ class Recipe:
             "choices": None,
             "kind": dict,
         },
+    )
+
+    train: str = told(
+        "all",
+        "what learns of a network that begins with trained weights: all of "
+        "it, the classifier, or the last three layers with weights; scratch: "
+        "all, and no weights are taken",
+        TRAINS,
+    )
+    old_rate: float = told(
+        1.0,
+        "share of the learning rate for layers that came with their weights",
+    )
+    top_dropout: float | None = told(
+        None,
+        "dropout rate before each of the last three layers that learns, 0.9 "
+        "where one unit in ten is kept (default: as --dropout says)",
+        kind=float,
+    )
+    cache_activations: int = told(
+        0,
+        "with --train top: so many clips of every video, cropped and mirrored "
+        "by chance, pass the frozen network once, and the top learns from "
+        "what is kept of them; 0: every clip is drawn and passed anew",
     )
 
     optimizer: str = told("sgd", "the update rule", OPTIMIZERS)
@@ -202,11 +227,11 @@ class Recipe:
             self._expect(name, getattr(self, name) >= 1, "1 or more")
         for name in (
             "weight_decay", "plateau_patience", "early_stopping", "warmup",
-            "mixup",
+            "mixup", "old_rate", "cache_activations",
         ):  # fmt: skip
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         self._expect("seed", self.seed >= 0, "0 or more")
-        for name in ("momentum", "dropout", "label_smoothing"):
+        for name in ("momentum", "dropout", "label_smoothing", "top_dropout"):
             value = getattr(self, name)
             self._expect(name, value is None or 0 <= value < 1, "in [0, 1)")
         self._expect("jitter", 0 <= self.jitter <= 1, "in [0, 1]")
@@ -228,6 +253,14 @@ class Recipe:
                 for weight in self.class_weights.values()
             ),
             "numbers of 0 or more",
+        )
+        alone = self.train == "top" and self.strategy == "one"
+        plain = not self.mixup and self.balance != "sampling"
+        self._expect(
+            "cache_activations",
+            not self.cache_activations or (alone and plain),
+            "0, but with train='top', strategy='one', no mixup and no "
+            "balance='sampling'",
         )
         self._expect("fps", self.fps is None or self.fps >= 0, "0 or more")
         for name in ("size", "step", "frames"):
