@@ -24,6 +24,7 @@ from keras_videofusion.cli import (
     prepare,
     report,
     train,
+    tune,
 )
 from keras_videofusion.cli.flags import CallError
 from keras_videofusion.cli.output import printable
@@ -33,6 +34,7 @@ from keras_videofusion.version import __version__
 VERBS = (
     train,
     evaluate,
+    tune,
     predict,
     export,
     report,

@@ -743,7 +743,7 @@ def search_history(
     parts = list(dict.fromkeys(part for row in values for part in row))
     columns = 4
     rows = math.ceil(len(parts) / columns)
-    figure = _figure(7.6, 2.6 + 1.7 * rows, "constrained")
+    figure: Any = _figure(7.6, 2.6 + 1.7 * rows, "constrained")
     grid = figure.add_gridspec(
         1 + rows, columns, height_ratios=[2.4] + [1.7] * rows
     )
@@ -797,7 +797,7 @@ def _by_value(axes, values, scores):
         isinstance(value, int | float) and not isinstance(value, bool)
         for value in own
     )
-    shown = sorted(set(own)) if numbers else sorted(set(map(str, own)))
+    shown: list[Any] = sorted(set(own) if numbers else set(map(str, own)))
     if len(shown) <= 5 or not numbers:
         # A few values stand side by side, whatever lies between them.
         own = [shown.index(value if numbers else str(value)) for value in own]

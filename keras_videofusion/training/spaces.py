@@ -5,8 +5,10 @@ trial is a recipe that `keras_videofusion.training.fit.train` runs as it
 stands, and users subclass it by overriding `recipe`.
 """
 
+import copy
 import dataclasses
 import math
+from typing import Any
 
 import keras
 import keras_tuner
@@ -18,7 +20,7 @@ from keras_videofusion.data.pipeline import (
     validation_clips,
 )
 from keras_videofusion.data.vectors import read_vectors
-from keras_videofusion.training import fit
+from keras_videofusion.training import fit, transfer
 from keras_videofusion.training.build import build, clip_of, compiled
 from keras_videofusion.training.callbacks import Rate, TrainingError
 from keras_videofusion.training.recipe import Recipe
@@ -43,7 +45,7 @@ class HyperRecipe(keras_tuner.HyperModel):
         classes: Integer, needed with the top.
         recipe: `Recipe` in which hyperparameters take their places; what
             they leave alone is fixed.
-        weights: As for the network's builder.
+        weights: As for `keras_videofusion.training.fit.train`.
         **kwargs: `name` and `tunable` of `keras_tuner.HyperModel`.
 
     Raises:
@@ -93,6 +95,20 @@ class HyperRecipe(keras_tuner.HyperModel):
         """
         return self.base
 
+    def unvaried(self, recipe):
+        """The space of one recipe alone, of the same networks and rows.
+
+        Args:
+            recipe: `Recipe`.
+
+        Returns:
+            A `HyperRecipe`.
+        """
+        found: Any = copy.copy(self)
+        found.base = recipe
+        found.recipe = lambda hp: recipe
+        return found
+
     def build(self, hp):
         """The network of a trial.
 
@@ -116,14 +132,13 @@ class HyperRecipe(keras_tuner.HyperModel):
                 **given,
             )
         model = build(
-            recipe,
-            clip_of(recipe),
-            self.classes,
-            self.weights,
-            training=True,
-            **given,
+            recipe, clip_of(recipe), self.classes, training=True, **given
         )
-        compiled(model, recipe, self.catalog)
+        classes = self.catalog.classes
+        moved = transfer.begin(model, recipe, self.weights, classes)
+        transfer.freeze(model, recipe.train)
+        rates = transfer.rates(model, moved, recipe.old_rate)
+        compiled(model, recipe, self.catalog, rates)
         return model
 
     def fit(self, hp, model, *args, **kwargs):

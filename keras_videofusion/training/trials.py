@@ -7,7 +7,6 @@ it for that one), `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT`.
 """
 
 import contextlib
-import copy
 import dataclasses
 import gc
 import logging
@@ -36,7 +35,7 @@ from keras_videofusion.data.files import (
     write_text,
 )
 from keras_videofusion.training.cluster import BEAT, ClusterError
-from keras_videofusion.training.spaces import HyperRecipe, rounded
+from keras_videofusion.training.spaces import rounded
 from keras_videofusion.training.tensorboard import TensorBoard
 
 # Seconds: how long a worker may not be heard of until its trial goes to
@@ -332,6 +331,7 @@ class Trials(keras_tuner.Tuner):
         reading=None,
     ):
         self.base = hypermodel.base
+        self.hypermodel = hypermodel
         self.folder = folder
         self.folds = folds
         self.seed = seed
@@ -506,10 +506,8 @@ class Trials(keras_tuner.Tuner):
         Returns:
             Dict of the means over folds; with `error` alone if it fails.
         """
-        searched, plain = self.hypermodel, copy.copy(self.hypermodel)
-        plain.base = self.base
-        plain.recipe = lambda hp: self.base
-        self.hypermodel: HyperRecipe = plain
+        searched = self.hypermodel
+        self.hypermodel = searched.unvaried(self.base)
         try:
             rows = self.measure(
                 keras_tuner.HyperParameters(), self.base, "untuned"

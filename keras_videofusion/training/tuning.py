@@ -470,8 +470,20 @@ class Tuned:
         return best_epoch(history)
 
 
-def tune(spaces, catalog, run, *, resume=False, overwrite=False, say=print,
-         on_error="skip", flow=None, cache=None, **searching):  # fmt: skip
+def tune(
+    spaces,
+    catalog,
+    run,
+    *,
+    resume=False,
+    overwrite=False,
+    say=print,
+    on_error="skip",
+    flow=None,
+    cache=None,
+    verbose="auto",
+    **searching,
+):
     """Searches spaces, and trains the best recipe of each into a run.
 
     The search of the run `RUN` stands in `RUN-search` beside it. A run is
@@ -489,6 +501,7 @@ def tune(spaces, catalog, run, *, resume=False, overwrite=False, say=print,
         on_error: As for `keras_videofusion.training.fit.train`.
         flow: The same.
         cache: The same.
+        verbose: The same, of the runs alone.
         **searching: Further arguments of `search`.
 
     Returns:
@@ -536,6 +549,7 @@ def tune(spaces, catalog, run, *, resume=False, overwrite=False, say=print,
             weights=hypermodel.weights,
             resume=resume and not other,
             overwrite=overwrite or other,
+            verbose=verbose,
             say=say,
             **reading,
         )
