@@ -6,7 +6,6 @@ the trials: its own chief and workers, by `KERASTUNER_TUNER_ID` ("chief" in
 it for that one), `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT`.
 """
 
-import contextlib
 import dataclasses
 import gc
 import logging
@@ -18,6 +17,7 @@ import threading
 import time
 import traceback
 import warnings
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 
 import keras
@@ -340,7 +340,7 @@ class Trials(keras_tuner.Tuner):
         self.callbacks = list(callbacks)
         self.reading = reading or {}
         self.waits = False
-        with _environment(sharing), contextlib.redirect_stdout(None):
+        with _environment(sharing), redirect_stdout(None):
             super().__init__(
                 oracle,
                 hypermodel,
@@ -380,8 +380,11 @@ class Trials(keras_tuner.Tuner):
             if self.sharing and self.sharing.chief:
                 self._serve()
                 return
+            # KerasTuner prints what it reads of conditions in messages.
+            mute = redirect_stdout(None) if self.sharing else nullcontext()
             try:
-                super().search()
+                with mute:
+                    super().search()
             except FatalRuntimeError as error:
                 raise ClusterError(str(error)) from error
 
@@ -571,7 +574,7 @@ class Trials(keras_tuner.Tuner):
                 f"the chief's is {', '.join(map(str, theirs)) or 'not ours'}"
             )
 
-    @contextlib.contextmanager
+    @contextmanager
     def _heard(self, trial_id):
         """Tells the chief that this worker lives."""
         if not self.sharing:
@@ -581,7 +584,7 @@ class Trials(keras_tuner.Tuner):
 
         def beat():
             while not ended.wait(BEAT):
-                with contextlib.suppress(Exception):
+                with suppress(Exception):
                     self.oracle.get_trial(trial_id)
 
         threading.Thread(target=beat, daemon=True).start()
@@ -591,7 +594,7 @@ class Trials(keras_tuner.Tuner):
             ended.set()
 
 
-@contextlib.contextmanager
+@contextmanager
 def _environment(sharing):
     """The environment as KerasTuner reads it, where a search is shared."""
     if sharing is None:
@@ -605,7 +608,7 @@ def _environment(sharing):
         os.environ.update(before)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _unwarned():
     """Keeps TensorFlow from warning of each new network's graph."""
     logger = logging.getLogger("tensorflow")

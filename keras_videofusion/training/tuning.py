@@ -20,8 +20,10 @@ import io
 import json
 import math
 import os
+import sys
 import time
 import zlib
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import keras_tuner
@@ -239,12 +241,14 @@ def search(
         total = min(whole, trials or whole)
     ledger = Ledger(folder, hypermodel, objective, total, say)
     oracle = _oracle(tuner, hypermodel, space, objective, seed, total, ledger)
-    skipped = set()
+    skipped, stdout = set(), sys.stdout
 
     def skip(path, error):
         if path not in skipped:
             skipped.add(path)
-            say(f"skipped {path}: {error}")
+            # A worker's own is closed to what KerasTuner prints.
+            with redirect_stdout(stdout):
+                say(f"skipped {path}: {error}")
 
     try:
         runner = Trials(
@@ -274,7 +278,7 @@ def search(
             say(f"interrupted: go on with --resume; {folder} knows the trials")
         raise
     if not chief:
-        say("the chief has no more trials and trains the best")
+        say("no more trials; the chief trains the best")
         return None
     return ledger.close()
 
