@@ -102,39 +102,17 @@ def score(
         passes = 1
     network = _Network(model, spec, batch)
     names = video_ids(catalog)
-
-    def read(job: tuple[int, _Load]) -> tuple[int, Any]:
-        place, load = job
-        generator = generator_of(seed, names[place])
-        try:
-            found, times = load(generator)
-        except VideoError as error:
-            return place, error
-        return place, _Read(found, times, spec, passes, generator)
-
-    kept: list[int] = []
-    starts: list[np.ndarray] = []
-    skipped: list[dict[str, str]] = []
+    videos = _Videos(
+        catalog,
+        spec,
+        _jobs(catalog, spec, clips, flow, describe),
+        passes,
+        seed,
+        on_error,
+        progress,
+    )
     logits, shares = [], []
-    jobs = _jobs(catalog, spec, clips, flow, describe)
-
-    def readable() -> Iterator[Any]:
-        for done, found in enumerate(_ahead(read, jobs)):
-            if progress and done:
-                progress(done)
-            place, ready = found.result()
-            if isinstance(ready, VideoError):
-                if on_error == "raise":
-                    raise ready
-                skipped.append(
-                    {"path": catalog[place].path, "error": ready.reason}
-                )
-                continue
-            kept.append(place)
-            starts.append(ready.starts)
-            yield from ready.passes()
-
-    for clip_logits, clip_shares in network(readable(), passes):
+    for clip_logits, clip_shares in network(videos.passes(), passes):
         if clip_logits.shape != (len(catalog.classes),):
             raise ValueError(
                 "`model` must give one score per class of the catalog, "
@@ -143,8 +121,7 @@ def score(
             )
         logits.append(clip_logits)
         shares.append(clip_shares)
-    if progress:
-        progress(len(catalog))
+    kept, starts = videos.kept, videos.starts
     classes = len(catalog.classes)
     counts = [len(times) for times in starts]
     # Shards give videos in an order of their own.
@@ -168,11 +145,163 @@ def score(
                 "clip": spec.to_json(),
             },
         ),
-        skipped,
+        videos.skipped,
     )
 
 
-def _jobs(catalog, spec, clips, flow, describe) -> Iterator[tuple[int, _Load]]:
+def features(
+    model: keras.Model,
+    catalog: Catalog,
+    spec: ClipSpec,
+    clips: int = 20,
+    passes: int = 4,
+    batch: int = 32,
+    seed: int = 0,
+    on_error: str = "skip",
+    progress: Callable[[int], None] | None = None,
+    flow: str | os.PathLike | None = None,
+    sampler: str = "random",
+    view: Callable[[Any, np.random.Generator], Any] | None = None,
+    skipped: list[dict[str, str]] | None = None,
+) -> Iterator[np.ndarray | None]:
+    """What a network answers to the clips of every video, as `score` reads it.
+
+    Args:
+        model: `keras.Model` from clips to vectors, of shape `(batch, size)`.
+        catalog: `Catalog` of videos, or of shards.
+        spec: `ClipSpec` that the network needs.
+        clips: Integer, clips per video; where shards hold fewer, they are
+            repeated.
+        passes: 1 or 4: a clip's vector is the mean over them.
+        batch: As for `score`.
+        seed: As for `score`.
+        on_error: As for `score`.
+        progress: As for `score`.
+        flow: As for `score`.
+        sampler: Where clips begin: `"random"`, `"uniform"` or `"centre"`.
+        view: Function of a clip, resized but not cropped, and a generator, to
+            what the network is shown of it, in place of the passes; or None.
+        skipped: List to which `{path, error}` of videos that cannot be read
+            are added, or None.
+
+    Yields:
+        Float32 array of shape `(clips, size)` for every video, in the
+        catalog's order; None for one that cannot be read.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        VideoError: If a video cannot be read and `on_error` is `"raise"`.
+    """
+    _check(clips=clips, passes=passes, batch=batch, seed=seed, error=on_error)
+    network = _Network(None, spec, batch, network=model)
+    views = passes if view is None else 1
+    videos = _Videos(
+        catalog,
+        spec,
+        _jobs(catalog, spec, clips, flow, None, sampler),
+        passes,
+        seed,
+        on_error,
+        progress,
+        view,
+    )
+    rows: list[np.ndarray] = []
+    # Shards give videos in an order of their own: some wait for their turn.
+    ready: dict[int, np.ndarray | None] = {}
+    done = turn = 0
+
+    def due():
+        nonlocal turn
+        while turn in ready:
+            yield ready.pop(turn)
+            turn += 1
+
+    for row in network.means(videos.passes(), views):
+        rows.append(row)
+        # Broken videos are known before the next whole one is done.
+        while done < len(videos.kept) and len(rows) >= len(videos.starts[done]):
+            count = len(videos.starts[done])
+            own, rows = np.array(rows[:count], np.float32), rows[count:]
+            ready[videos.kept[done]] = own[np.arange(clips) % count]
+            done += 1
+        ready.update(dict.fromkeys(videos.take_broken()))
+        yield from due()
+    ready.update(dict.fromkeys(videos.take_broken()))
+    yield from due()
+    if skipped is not None:
+        skipped.extend(videos.skipped)
+    for _ in range(turn, len(catalog)):
+        # Shards hold nothing of what they skipped.
+        yield ready.pop(turn, None)
+        turn += 1
+
+
+class _Videos:
+    """Reads the clips of videos ahead of a network, and says which came.
+
+    Attributes:
+        kept: Places of the videos that were read, as they came.
+        starts: Of each of them an array of its clips' seconds.
+        skipped: List of `{path, error}` of the others.
+    """
+
+    def __init__(
+        self, catalog, spec, jobs, count, seed, on_error, progress, view=None
+    ):
+        self.catalog = catalog
+        self.spec = spec
+        self.jobs = jobs
+        self.count = count
+        self.seed = seed
+        self.on_error = on_error
+        self.progress = progress
+        self.view = view
+        self.names = video_ids(catalog)
+        self.kept: list[int] = []
+        self.starts: list[np.ndarray] = []
+        self.skipped: list[dict[str, str]] = []
+        self.broken: list[int] = []
+
+    def _read(self, job: tuple[int, _Load]) -> tuple[int, Any]:
+        place, load = job
+        generator = generator_of(self.seed, self.names[place])
+        try:
+            found, times = load(generator)
+        except VideoError as error:
+            return place, error
+        return place, _Read(
+            found, times, self.spec, self.count, generator, self.view
+        )
+
+    def passes(self) -> Iterator[Any]:
+        """Yields what the network is shown, video after video."""
+        for done, found in enumerate(_ahead(self._read, self.jobs)):
+            if self.progress and done:
+                self.progress(done)
+            place, ready = found.result()
+            if isinstance(ready, VideoError):
+                if self.on_error == "raise":
+                    raise ready
+                self.broken.append(place)
+                self.skipped.append(
+                    {"path": self.catalog[place].path, "error": ready.reason}
+                )
+                continue
+            self.kept.append(place)
+            self.starts.append(ready.starts)
+            yield from ready.passes()
+        if self.progress:
+            self.progress(len(self.catalog))
+
+    def take_broken(self) -> list[int]:
+        """Places of broken videos that were not asked for before."""
+        found, self.broken = self.broken, []
+        return found
+
+
+def _jobs(
+    catalog, spec, clips, flow, describe, sampler="random"
+) -> Iterator[tuple[int, _Load]]:
     """Places of videos and how their clips are read, wherever they lie."""
     if isinstance(spec, VectorSpec) and describe is not None:
         return map(
@@ -200,7 +329,7 @@ def _jobs(catalog, spec, clips, flow, describe) -> Iterator[tuple[int, _Load]]:
             return read_clips(
                 catalog.file(video),
                 spec,
-                "random",
+                sampler,
                 clips,
                 generator,
                 video.start,
@@ -464,8 +593,10 @@ class _Network:
     One shape, so that the network is compiled once.
     """
 
-    def __init__(self, model, spec, batch):
-        self.network, self.activation = logits_model(model)
+    def __init__(self, model, spec, batch, network=None):
+        self.network, self.activation = network, ""
+        if network is None:
+            self.network, self.activation = logits_model(model)
         self.waiting = {
             name: np.zeros(
                 (batch, *shape), np.float32 if name == "features" else np.uint8
@@ -488,6 +619,15 @@ class _Network:
                 logits = np.stack(rows)
                 shares = probabilities(logits, self.activation)
                 yield logits.mean(axis=0), shares.mean(axis=0)
+                rows.clear()
+
+    def means(self, stream, passes):
+        """Yields what the network answers to clips, the mean over passes."""
+        rows = []
+        for row in self._logits(stream):
+            rows.append(row)
+            if len(rows) == passes:
+                yield np.mean(rows, axis=0)
                 rows.clear()
 
     def _logits(self, stream):
@@ -522,12 +662,16 @@ class _Read:
     spec: ClipSpec | VectorSpec
     count: int
     generator: np.random.Generator
+    view: Callable[[Any, np.random.Generator], Any] | None = None
 
     def passes(self) -> Iterator[Any]:
         for place in range(len(self.starts)):
             clip = each_stream(itemgetter(place), self.clips)
             if isinstance(self.spec, VectorSpec):
                 yield clip
+                continue
+            if self.view is not None:
+                yield self.view(clip, self.generator)
                 continue
             if self.count == 1:
                 yield center_crop(clip, self.spec.size)

@@ -29,6 +29,11 @@ from keras_videofusion.data.vectors import (
     VectorSpec,
 )
 from keras_videofusion.training import transfer
+from keras_videofusion.training.activations import (
+    kept_activations,
+    Stitched,
+    Top,
+)
 from keras_videofusion.training.build import build, clip_of, compiled
 from keras_videofusion.training.callbacks import (
     Checkpoints,
@@ -57,6 +62,7 @@ def train(
     on_error="skip",
     flow=None,
     cache=None,
+    activations=None,
     checkpoint_steps=0,
     checkpoint_minutes=10.0,
     profile=None,
@@ -89,6 +95,9 @@ def train(
             it as clips are read. A resumed run knows its own.
         cache: What is kept of shards between epochs, as for
             `keras_videofusion.data.pipeline.training_clips`.
+        activations: Folder in which the frozen part's answers are kept, where
+            the recipe asks for that: several runs may share one. The run's
+            own if not given.
         checkpoint_steps: Integer: a checkpoint after so many steps of an
             epoch, beside the one at its end; 0: none for that reason.
         checkpoint_minutes: Float: and after so many minutes; 0: none. Of
@@ -118,8 +127,8 @@ def train(
     try:
         found = _train(
             devices, recipe, catalog, Run(run), weights, resume, overwrite,
-            on_error, flow, cache, checkpoint_steps, checkpoint_minutes,
-            profile, callbacks, verbose, say,
+            on_error, flow, cache, activations, checkpoint_steps,
+            checkpoint_minutes, profile, callbacks, verbose, say,
         )  # fmt: skip
     except BaseException as error:
         devices.close(
@@ -132,8 +141,8 @@ def train(
 
 def _train(
     devices, recipe, catalog, run, weights, resume, overwrite, on_error, flow,
-    cache, checkpoint_steps, checkpoint_minutes, profile, callbacks, verbose,
-    say,
+    cache, activations, checkpoint_steps, checkpoint_minutes, profile,
+    callbacks, verbose, say,
 ):  # fmt: skip
     """Does what `train` promises, on these devices."""
     if not devices.chief:
@@ -170,11 +179,21 @@ def _train(
             weights = moved.source if moved else weights
             moved = transfer.begin(whole, recipe, weights, catalog.classes)
         transfer.freeze(whole, recipe.train)
-        model = devices.trainable(whole)
-        rates = transfer.rates(whole, moved, recipe.old_rate)
+        top, own = None, whole
+        if recipe.cache_activations:
+            if before["started"]:
+                transfer.again(whole, recipe, run, moved, catalog.classes)
+            top = Top(whole)
+            own = top.model
+        model = devices.trainable(own)
+        layers = top.layers if top else dict(transfer.leaves(whole))
+        rates = transfer.rates(model, layers, moved, recipe.old_rate)
         metrics = compiled(model, recipe, learned, rates)
     # Cloning would copy the optimizer, which `model.keras` leaves out.
     network = build(recipe, spec, len(catalog.classes))
+    if top:
+        transfer.copy(whole, network)
+        network, cache = Stitched(network, top), None
     skipped = {}
 
     def skip(path, error):
@@ -227,15 +246,22 @@ def _train(
             part=part,
         )
 
-    count = steps(learned, recipe.batch, recipe.clips_per_video)
-    progress = Progress(
-        recipe.epochs,
-        count,
-        recipe.batch,
-        verbose=verbose,
-        chief=devices.chief,
-    )
-    speed = Speed(samples(learned, recipe.clips_per_video), recipe.batch)
+    def pace():
+        """Steps of an epoch, and what tells how they go on."""
+        count = steps(learned, recipe.batch, recipe.clips_per_video)
+        return (
+            count,
+            Progress(
+                recipe.epochs,
+                count,
+                recipe.batch,
+                verbose=verbose,
+                chief=devices.chief,
+            ),
+            Speed(samples(learned, recipe.clips_per_video), recipe.batch),
+        )
+
+    count, progress, speed = pace()
     settings = {
         "recipe": recipe.to_json(),
         "clip": spec.to_json(),
@@ -260,11 +286,25 @@ def _train(
     state = _agreed(devices, begin)
     if state:
         devices.synchronize(model)
+    if top:
+        # From here on a clip is what the frozen part made of it.
+        learned, watched = kept_activations(
+            top,
+            recipe,
+            (learned, watched),
+            spec,
+            activations or run.path("activations"),
+            on_error=on_error,
+            flow=flow,
+            say=say,
+        )
+        spec = VectorSpec(top.size)
+        count, progress, speed = pace()
     begun = (state["epoch"], state["step"]) if state else (0, 0)
     progress.begun = begun
     monitor = "val_loss" if len(watched) else "loss"
     say(
-        f"{recipe.model}: {model.count_params():,} parameters; "
+        f"{recipe.model}: {whole.count_params():,} parameters; "
         f"{len(learned)} videos to learn, {len(watched)} to validate, "
         f"{len(catalog) - len(learned) - len(watched)} held out; "
         f"{len(catalog.classes)} classes"

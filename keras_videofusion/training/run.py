@@ -7,6 +7,7 @@
     checkpoints/      the two newest, each a .json and the weights it names
     model.keras       the best network by validation, without optimizer
     codebooks.npz     of histograms: what makes them of other videos
+    activations/      of a frozen part, where a top learns from them alone
     history.csv       a row per epoch
     tensorboard/      scalars
     environment.json  versions, command, seed
@@ -256,6 +257,7 @@ OURS = (
     "checkpoints",
     "model.keras",
     "codebooks.npz",
+    "activations",
     "history.csv",
     "tensorboard",
     "environment.json",

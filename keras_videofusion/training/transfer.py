@@ -32,7 +32,7 @@ import numpy as np
 
 from keras_videofusion.applications import class_names, get_model, MODELS
 from keras_videofusion.applications import weights as weight_files
-from keras_videofusion.data.files import fetched
+from keras_videofusion.data.files import exists, fetched
 from keras_videofusion.training.run import load_model, open_model, Run
 
 # How many layers from the top down learn; of the other two, all.
@@ -480,11 +480,12 @@ def freeze(model, train):
             layer.trainable = path in chosen
 
 
-def rates(model, moved, old_rate):
+def rates(model, layers, moved, old_rate):
     """Shares of the learning rate, for the optimizer.
 
     Args:
-        model: `keras.Model`, after `freeze`.
+        model: `keras.Model` that learns, after `freeze`.
+        layers: Dict from path to its layers, as of `leaves`.
         moved: `Moved`, or None.
         old_rate: Float, the share of layers that came with weights.
 
@@ -495,7 +496,7 @@ def rates(model, moved, old_rate):
         return None
     old = {
         id(variable)
-        for path, layer in leaves(model)
+        for path, layer in layers.items()
         if path in moved.copied
         for variable in layer.trainable_variables
     }
@@ -503,6 +504,24 @@ def rates(model, moved, old_rate):
         old_rate if id(variable) in old else 1.0
         for variable in model.trainable_variables
     ]
+
+
+def again(model, recipe, run, moved, classes):
+    """Gives a network that is gone on with the weights of its frozen part.
+
+    Checkpoints of a top that learns alone hold the top alone.
+
+    Args:
+        model: `keras.Model`.
+        recipe: `Recipe`.
+        run: `Run`: its best network has them, once there is one.
+        moved: `Moved`, which says where they came from.
+        classes: Names of the classes.
+    """
+    if exists(run.path("model.keras")):
+        copy(run.model(), model)
+    else:
+        begin(model, recipe, moved.source, classes)
 
 
 def told(model, recipe, moved):
