@@ -18,7 +18,7 @@ from keras_videofusion.cli.flags import (
 )
 from keras_videofusion.cli.output import give, printable, share
 from keras_videofusion.cli.train import recipe_flags, recipe_of
-from keras_videofusion.training.recipe import Recipe
+from keras_videofusion.training.recipe import Recipe, RECIPES
 
 # A search finds the network by itself, and trains on one device.
 FIXED = ("model", "strategy")
@@ -124,6 +124,12 @@ def _finetune_flags(subjects):
     )
     parser.add_argument("source", metavar="MODEL", help=MODEL)
     data_flags(parser)
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default="karpathy2014",
+        help="recipe to start from (default: karpathy2014)",
+    )
     flow_flag(parser, "needed by such networks")
     _search_flags(parser)
     recipe_flags(parser, without=FIXED)
@@ -208,7 +214,20 @@ def baseline(arguments):
 
 def finetune(arguments):
     """`videofusion tune finetune`."""
-    raise CallError("tune finetune is not there yet")
+    from keras_videofusion.training.build import clip_of, recipe_after
+    from keras_videofusion.training.spaces import HyperFinetune
+
+    base = recipe_after(arguments.source, RECIPES[arguments.recipe])
+    recipe = recipe_of(arguments, base)
+    catalog = open_split(arguments, recipe.seed)
+    shapes = clip_of(recipe).shapes
+    space = HyperFinetune(
+        input_shape=shapes if len(shapes) > 1 else next(iter(shapes.values())),
+        classes=len(catalog.classes),
+        recipe=recipe,
+        weights=None if recipe.train == "scratch" else arguments.source,
+    )
+    _tune(arguments, {"": space}, catalog, recipe)
 
 
 def _tune(arguments, found, catalog, recipe):

@@ -19,8 +19,9 @@ from keras_videofusion.data.pipeline import (
     training_clips,
     validation_clips,
 )
-from keras_videofusion.data.vectors import read_vectors
+from keras_videofusion.data.vectors import read_vectors, VectorSpec
 from keras_videofusion.training import fit, transfer
+from keras_videofusion.training.activations import kept_activations, Top
 from keras_videofusion.training.build import build, clip_of, compiled
 from keras_videofusion.training.callbacks import Rate, TrainingError
 from keras_videofusion.training.recipe import Recipe
@@ -81,6 +82,12 @@ class HyperRecipe(keras_tuner.HyperModel):
         self.classes = classes
         self.base: Recipe = self.default if recipe is None else recipe
         self.weights = weights
+        # Where activations are kept, and the seed that they are drawn by: not
+        # the trials' own, so that all learn from the same.
+        self.activations = "activations"
+        self.seed = self.base.seed
+        self.top = None
+        self.say = print
         # What is learned: it tells losses how rare classes are.
         self.catalog = Catalog((), tuple(map(str, range(classes or 0))), "")
 
@@ -116,7 +123,9 @@ class HyperRecipe(keras_tuner.HyperModel):
             hp: `keras_tuner.HyperParameters`.
 
         Returns:
-            A `keras.Model`, compiled if it has its top.
+            A `keras.Model`, compiled if it has its top. Where the recipe
+            keeps the activations of a frozen part, it is what learns from
+            them; `fit` of catalogs knows.
         """
         recipe = self.recipe(hp)
         given = {"input_shape": self.input_shape}
@@ -137,7 +146,12 @@ class HyperRecipe(keras_tuner.HyperModel):
         classes = self.catalog.classes
         moved = transfer.begin(model, recipe, self.weights, classes)
         transfer.freeze(model, recipe.train)
-        rates = transfer.rates(model, moved, recipe.old_rate)
+        layers = dict(transfer.leaves(model))
+        self.top = None
+        if recipe.cache_activations:
+            self.top = Top(model)
+            model, layers = self.top.model, self.top.layers
+        rates = transfer.rates(model, layers, moved, recipe.old_rate)
         compiled(model, recipe, self.catalog, rates)
         return model
 
@@ -159,10 +173,88 @@ class HyperRecipe(keras_tuner.HyperModel):
         recipe = self.recipe(hp)
         kwargs.setdefault("epochs", recipe.epochs)
         if args and isinstance(args[0], Catalog):
-            return fit_catalog(model, recipe, *args, **kwargs)
+            return self._fit_catalog(model, recipe, *args, **kwargs)
         if len(args) > 1 or kwargs.get("y") is not None:
             kwargs.setdefault("batch_size", recipe.batch)
         return model.fit(*args, **kwargs)
+
+    def _fit_catalog(
+        self,
+        model,
+        recipe,
+        learned,
+        *,
+        epochs,
+        validation_data,
+        callbacks=(),
+        initial_epoch=0,
+        cache=None,
+        on_error="skip",
+        on_skip=None,
+        flow=None,
+        verbose=0,
+    ):
+        """Trains as `keras_videofusion.training.fit.train` does, with no run.
+
+        Returns:
+            `keras.callbacks.History`.
+        """
+        watched = validation_data
+        spec = clip_of(recipe, read_vectors(learned.root))
+        if self.top is not None:
+            learned, watched = kept_activations(
+                self.top,
+                dataclasses.replace(recipe, seed=self.seed),
+                (learned, watched),
+                spec,
+                self.activations,
+                on_error=on_error,
+                flow=flow,
+                say=self.say,
+            )
+            spec, cache = VectorSpec(self.top.size), None
+        reading = {
+            "activation": recipe.activation,
+            "on_error": on_error,
+            "on_skip": on_skip,
+            "flow": flow,
+        }
+        count = steps(learned, recipe.batch, recipe.clips_per_video)
+        return model.fit(
+            training_clips(
+                learned,
+                spec,
+                recipe.batch,
+                seed=recipe.seed,
+                clips_per_video=recipe.clips_per_video,
+                first_epoch=initial_epoch,
+                augment=recipe.augment,
+                sampler=recipe.sampler,
+                jitter=recipe.jitter,
+                mixup=recipe.mixup,
+                alike="classes" if recipe.balance == "sampling" else "videos",
+                cache=cache,
+                **reading,
+            ),
+            initial_epoch=initial_epoch,
+            epochs=epochs,
+            steps_per_epoch=count,
+            validation_data=validation_clips(
+                watched,
+                spec,
+                recipe.batch,
+                clips=recipe.validation_clips,
+                **reading,
+            ),
+            callbacks=[
+                Rate(recipe, count),
+                Finite(),
+                *fit.plateaus(recipe, "val_loss"),
+                *callbacks,
+            ],
+            verbose=verbose,
+            shuffle=False,  # the clips come shuffled
+        )
 
 
 class HyperFeatureMLP(HyperRecipe):
@@ -265,67 +357,6 @@ class HyperFinetune(HyperRecipe):
         if self.base.train in ("top3", "all"):
             found["old_rate"] = hp.Choice("old_rate", [0.01, 0.03, 0.1, 0.3, 1])
         return dataclasses.replace(self.base, **found)
-
-
-def fit_catalog(
-    model, recipe, learned, *, epochs, validation_data, callbacks, **reading
-):
-    """Trains as `keras_videofusion.training.fit.train` does, without a run.
-
-    Args:
-        model: Compiled `keras.Model`.
-        recipe: `Recipe`.
-        learned: `Catalog`.
-        epochs: Integer.
-        validation_data: `Catalog`.
-        callbacks: List of `keras.callbacks.Callback`.
-        **reading: `on_error`, `on_skip`, `flow`, `cache` of
-            `keras_videofusion.data.pipeline.training_clips`, and `verbose`.
-
-    Returns:
-        `keras.callbacks.History`.
-    """
-    verbose = reading.pop("verbose", 0)
-    cache = reading.pop("cache", None)
-    spec = clip_of(recipe, read_vectors(learned.root))
-    count = steps(learned, recipe.batch, recipe.clips_per_video)
-    batches = training_clips(
-        learned,
-        spec,
-        recipe.batch,
-        seed=recipe.seed,
-        clips_per_video=recipe.clips_per_video,
-        augment=recipe.augment,
-        sampler=recipe.sampler,
-        jitter=recipe.jitter,
-        mixup=recipe.mixup,
-        activation=recipe.activation,
-        alike="classes" if recipe.balance == "sampling" else "videos",
-        cache=cache,
-        **reading,
-    )
-    checked = validation_clips(
-        validation_data,
-        spec,
-        recipe.batch,
-        clips=recipe.validation_clips,
-        activation=recipe.activation,
-        **reading,
-    )
-    return model.fit(
-        batches,
-        epochs=epochs,
-        steps_per_epoch=count,
-        validation_data=checked,
-        callbacks=[
-            Rate(recipe, count),
-            Finite(),
-            *fit.plateaus(recipe, "val_loss"),
-            *callbacks,
-        ],
-        verbose=verbose,
-        shuffle=False,  # the clips come shuffled
-    )
 
 
 class Finite(keras.callbacks.Callback):

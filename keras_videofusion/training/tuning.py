@@ -10,6 +10,7 @@ stands. A search's folder holds
     best.json       the best trial and its recipe; the untuned recipe's scores
     search.png      scores by trial and by hyperparameter
     tensorboard/    every trial's curves and hyperparameters
+    activations/    what a frozen part answers, where the recipe keeps it
 
 No row that is held out for a test is ever looked at.
 """
@@ -97,6 +98,7 @@ OURS = (
     "untuned.json",
     "search.png",
     "tensorboard",
+    "activations",
 )
 
 
@@ -243,12 +245,18 @@ def search(
     oracle = _oracle(tuner, hypermodel, space, objective, seed, total, ledger)
     skipped, stdout = set(), sys.stdout
 
+    def aloud(line):
+        # A worker's own is closed to what KerasTuner prints.
+        with redirect_stdout(stdout):
+            say(line)
+
     def skip(path, error):
         if path not in skipped:
             skipped.add(path)
-            # A worker's own is closed to what KerasTuner prints.
-            with redirect_stdout(stdout):
-                say(f"skipped {path}: {error}")
+            aloud(f"skipped {path}: {error}")
+
+    hypermodel.activations = join(folder, "activations")
+    hypermodel.say = aloud
 
     try:
         runner = Trials(
