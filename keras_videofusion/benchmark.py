@@ -83,7 +83,7 @@ def benchmark_pipeline(
 
     Args:
         catalog: `keras_videofusion.data.catalog.Catalog`.
-        spec: `keras_videofusion.data.clips.ClipSpec`.
+        spec: `keras_videofusion.data.clips.ClipSpec`, or `VectorSpec`.
         batch: Integer, clips in a batch.
         steps: Integer, batches to measure.
         flow: As for `keras_videofusion.data.pipeline.training_clips`.
@@ -101,12 +101,14 @@ def benchmark_pipeline(
     _expect(steps >= 1, "steps", "1 or more", steps)
     from keras_videofusion.data.manifest import read_manifest
     from keras_videofusion.data.pipeline import training_clips
+    from keras_videofusion.data.vectors import expect_fitting
     from keras_videofusion.data.video import timeline, VideoError
 
     shards = read_manifest(catalog.root)
+    vectors = expect_fitting(catalog, spec)
     # Training looks through a file once and remembers its frames; what
     # counts is the speed from then on.
-    for video in () if shards else catalog:
+    for video in () if shards or vectors else catalog:
         try:
             timeline(catalog.file(video))
         except VideoError:
@@ -118,7 +120,11 @@ def benchmark_pipeline(
             spec,
             batch,
             # All that is stored: what is passed over would count as reading.
-            clips_per_video=(shards and shards.recipe["clips"]) or 1,
+            clips_per_video=(
+                vectors.each
+                if vectors
+                else (shards and shards.recipe["clips"]) or 1
+            ),
             on_skip=lambda path, error: skipped.append(path),
             flow=flow,
             cache=cache,

@@ -3,7 +3,8 @@
 What is written answers alike in all three: it takes `rgb`, uint8 clips of
 shape `(batch, time, height, width, 3)`, and `flow`, float32 clips of
 `(batch, time, height, width, 2)` in pixels per frame, as far as the network
-has these streams, of any batch; it gives `probabilities` and, where the
+has these streams, or `features`, float32 vectors `(batch, size)`, of any
+batch; it gives `probabilities` and, where the
 network's last activation can be taken off, `logits`, both of shape
 `(batch, classes)`. Pixels are scaled inside, and uint8 refuses those that were
 scaled already.
@@ -23,6 +24,7 @@ import tempfile
 import zipfile
 from collections import namedtuple
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -42,6 +44,7 @@ from keras_videofusion.data.files import (
     written,
 )
 from keras_videofusion.data.flow import from_bytes, open_flow
+from keras_videofusion.data.vectors import expect_fitting, VectorSpec
 from keras_videofusion.data.video import read_clips, VideoError
 from keras_videofusion.evaluation.protocol import FLOW, logits_model
 from keras_videofusion.evaluation.scores import probabilities
@@ -146,7 +149,7 @@ class _Network:
 
     Args:
         model: `keras.Model`.
-        spec: `ClipSpec`.
+        spec: `ClipSpec` or `VectorSpec`.
         classes: Names.
     """
 
@@ -184,12 +187,13 @@ class _Network:
             },
             "outputs": ["logits", "probabilities"][not self.has_logits :],
             "clip": spec.to_json(),
+        }
+        if not isinstance(spec, VectorSpec):
             # Where the clip's frames lie from its first on, and how many
             # frames of the video it reaches over.
-            "offsets": spec.offsets.tolist(),
-            "flow_offsets": spec.flow_offsets.tolist(),
-            "span": spec.span,
-        }
+            told["offsets"] = spec.offsets.tolist()
+            told["flow_offsets"] = spec.flow_offsets.tolist()
+            told["span"] = spec.span
         return json.dumps(told, indent=2)
 
     @property
@@ -479,9 +483,10 @@ FORMATS = {
     ),
 }
 # fmt: on
-DTYPES = {"rgb": "uint8", "flow": "float32"}
+DTYPES = {"rgb": "uint8", "flow": "float32", "features": "float32"}
 VALUES = {
     "rgb": "RGB, 0 to 255",
+    "features": "a video's vector, as the network's own were made",
     "flow": "displacement to the right and down, pixels per frame",
 }
 
@@ -522,6 +527,11 @@ def _clips(spec, real):
     draw = np.random.default_rng(0)
     while len(found) < 3:
         clip = {}
+        if isinstance(spec, VectorSpec):
+            # Shares, as histograms have them.
+            drawn = draw.gamma(0.5, 1.0, (1, spec.size)).astype(np.float32)
+            found.append({"features": drawn / drawn.mean() / spec.size})
+            continue
         for stream, (time, height, width, channels) in sorted(
             spec.shapes.items()
         ):
@@ -536,12 +546,18 @@ def _clips(spec, real):
 
 
 def _real_clip(opened):
-    """A clip of one of the run's videos; None if none of the first is there."""
+    """One of the run's clips or vectors; None if none of the first is there."""
     if opened.run is None:
         return None
     spec = opened.spec
     try:
         catalog = opened.run.catalog()
+        vectors = expect_fitting(catalog, spec)
+        if vectors is not None:
+            (place,) = vectors.places(
+                replace(catalog, videos=catalog.videos[:1])
+            )
+            return {"features": vectors.row(int(place), 0)[None]}
         source = None
         if "flow" in spec.streams:
             source = open_flow(flow_of(opened) or FLOW, catalog.root)

@@ -22,11 +22,16 @@ from keras import layers, ops
 
 from keras_videofusion import applications
 from keras_videofusion.applications import get_model, MODELS
+from keras_videofusion.data.vectors import VectorSpec
 from keras_videofusion.layers import Framewise
 
 EXPECTED = Path(__file__).parent / "expected"
 
 every_network = pytest.mark.parametrize("name", MODELS)
+every_network_of_clips = pytest.mark.parametrize(
+    "name",
+    [name for name in MODELS if not isinstance(MODELS[name].spec, VectorSpec)],
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Family:
 
     Args:
         networks: Names.
-        side: Side of the smallest frame that they take.
+        side: Side of the smallest frame that they take; of networks of
+            vectors, the length of those that the checks feed.
         frames: Frames that the checks feed; None where a network takes its
             own number alone.
         classes: The builders' default, as are the next two.
@@ -66,6 +72,8 @@ FAMILIES = (
             "multires_late_fusion", "multires_slow_fusion",
             "fovea_single_frame", "context_single_frame"),
            20, None, 487, 0.0, "halving", ("fc6_dropout", "fc7_dropout")),
+    Family(("feature_mlp",), 60, None, 487, 0.5, "halving",
+           ("features_dropout", "fc1_dropout", "fc2_dropout")),
     Family(("lrcn", "lrcn_flow"),
            49, 3, 101, 0.9, "authors", ("fc6_dropout",)),
     Family(("inception_lstm",),
@@ -96,7 +104,7 @@ KARPATHYS = (*FAMILIES[0].networks, *FAMILIES[1].networks)
 SOLID = tuple(
     name
     for name in MODELS
-    if name not in (*KARPATHYS, *FAMILIES[2].networks)
+    if name not in (*KARPATHYS, *FAMILIES[2].networks, *FAMILIES[3].networks)
     and not name.endswith(("spatial_stream", "temporal_stream"))
     and name != "two_stream"
 )
@@ -108,6 +116,8 @@ CLASSIFIERS = ("predictions", "logits", "fc8")
 def shapes_of(name, height=0, width=0, frames=0):
     """Shapes of the smallest clip by stream, or of one of such sides."""
     family = FAMILY[name]
+    if isinstance(MODELS[name].spec, VectorSpec):
+        return {"features": (family.side,)}
     return {
         stream: (
             frames or family.frames or own[0],
@@ -166,14 +176,17 @@ def steady(name, **arguments):
 
 
 def clips(name, count=4, **sizes):
-    """Frames of bytes, and flow of a few pixels per frame."""
+    """Frames of bytes, flow of a few pixels per frame, and histograms."""
     draw = np.random.default_rng(0)
+    kinds = {
+        "rgb": lambda shape: draw.integers(0, 256, shape, "uint8"),
+        "flow": lambda shape: draw.normal(0, 3, shape).astype("float32"),
+        "features": lambda shape: draw.dirichlet(
+            [0.3] * shape[1], shape[0]
+        ).astype("float32"),
+    }
     drawn = {
-        stream: (
-            draw.normal(0, 3, (count, *shape)).astype("float32")
-            if stream == "flow"
-            else draw.integers(0, 256, (count, *shape), "uint8")
-        )
+        stream: kinds[stream]((count, *shape))
         for stream, shape in shapes_of(name, **sizes).items()
     }
     return bare(drawn)
@@ -278,7 +291,7 @@ def test_the_default_input_is_the_clip_that_the_network_states(name):
     assert model.layers[-1].name == "predictions"
 
 
-@every_network
+@every_network_of_clips
 def test_any_larger_size_will_do(name):
     high, wide = FAMILY[name].side + 25, FAMILY[name].side + 40
     shape = shape_of(name, height=high, width=wide)
@@ -289,7 +302,7 @@ def test_any_larger_size_will_do(name):
     assert answer(model, x).shape == (1, 4)
 
 
-@every_network
+@every_network_of_clips
 def test_a_clip_of_other_length_will_do_where_nothing_hangs_on_it(name):
     own = MODELS[name].spec.shapes
     for frames in (1, 11):
@@ -302,7 +315,7 @@ def test_a_clip_of_other_length_will_do_where_nothing_hangs_on_it(name):
                 small(name, input_shape=shape)
 
 
-@every_network
+@every_network_of_clips
 def test_without_a_top_height_and_width_are_free(name):
     model = small(name, include_top=False, input_shape=None)
 
@@ -320,7 +333,7 @@ def test_without_a_top_height_and_width_are_free(name):
         assert y.shape == (2, *fixed.output.shape[1:])
 
 
-@every_network
+@every_network_of_clips
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_pooling_is_over_all_of_the_last_map(name, pooling):
     side = FAMILY[name].side + 25
@@ -442,6 +455,8 @@ def scaled(name, x):
         "spatial_stream": (123.68, 116.779, 103.939),
         "two_stream_rgb": (123.68, 116.779, 103.939),
     }
+    if name == "feature_mlp":
+        return np.sign(x) * np.sqrt(np.abs(x))
     if name in KARPATHYS:
         return x - 117
     if name in means:
@@ -597,7 +612,10 @@ WRONG = [
     ({"pooling": "mean"}, "`pooling`.*pooling='mean'"),
     ({"width": 0}, "`width`.*width=0"),
     ({"dropout": 1.0}, r"`dropout`.*dropout=1\.0"),
-    ({"input_shape": (22, 22, 3)}, "`input_shape`.*four integers"),
+    (
+        {"input_shape": (22, 22, 3)},
+        "`input_shape`.*(four|one) integer",
+    ),
 ]
 
 
@@ -633,7 +651,7 @@ def test_wrong_input_shapes_say_why(shape, message):
         applications.SingleFrame(input_shape=shape)
 
 
-@every_network
+@every_network_of_clips
 def test_the_smallest_legal_size_is_named(name):
     side = FAMILY[name].side
 
@@ -1015,6 +1033,8 @@ def logits(name):
         drawn = np.floor(256 * spread(2 * math.prod(shape), seed))
         if stream == "flow":
             drawn = (drawn - 128) / 16
+        if stream == "features":
+            drawn /= 256
         x[stream] = drawn.reshape(2, *shape)
     return answer(model, bare(x))
 

@@ -201,6 +201,7 @@ COSTS = {
     "multires_slow_fusion":  (132_242_855, "2.621", None),
     "fovea_single_frame":    (73_908_071, "0.391", None),
     "context_single_frame":  (73_908_071, "0.391", None),
+    "feature_mlp":           (121_180_647, None, 121_171_968),
     "lrcn":                  (65_421_285, "19.110", 19_110_429_184),
     "lrcn_flow":             (65_421_285, "19.110", 19_110_429_184),
     "inception_lstm":        (8_945_600, "37.5", None),
@@ -225,6 +226,9 @@ TORCHVISION = {"style": "torchvision", "grid": "torch"}
 
 # The same of networks that are had by an argument.
 VARIANTS = (
+    ("feature_mlp", {"hidden": (2048,)}, 52_199_911, None),
+    ("feature_mlp", {"hidden": (2048, 2048)}, 56_396_263, None),
+    ("feature_mlp", {"hidden": ()}, 12_175_487, None),
     ("lrcn", {"units": 1024}, 82_016_997, None),
     ("c3d", {"classes": 101}, 78_409_573, None),
     ("c3d", {"style": "quo_vadis", "classes": 400}, 79_634_576, "19.82"),
@@ -400,7 +404,13 @@ def test_the_table_of_costs_tells_the_clip(monkeypatch):
     def narrow(name, **arguments):
         return get_model(name, width=0.01, **arguments)
 
-    some = ("multires_late_fusion", "lrcn", "two_stream_i3d", "s3d")
+    some = (
+        "multires_late_fusion",
+        "lrcn",
+        "two_stream_i3d",
+        "s3d",
+        "feature_mlp",
+    )
     monkeypatch.setattr(applications, "get_model", narrow)
     monkeypatch.setattr(
         applications, "MODELS", {name: MODELS[name] for name in some}
@@ -413,6 +423,8 @@ def test_the_table_of_costs_tells_the_clip(monkeypatch):
     assert rows["multires_late_fusion"]["size"] == [178, 178]
     assert rows["multires_late_fusion"]["weights"] == []
     assert rows["s3d"]["weights"] == ["kinetics400"]
+    assert rows["feature_mlp"]["frames"] is None
+    assert rows["feature_mlp"]["size"] == [25_000]
     for name in ("lrcn", "two_stream_i3d"):
         model = narrow(name)
         counted = (rows[name]["parameters"], rows[name]["macs"])

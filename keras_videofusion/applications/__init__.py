@@ -10,8 +10,9 @@ Every builder takes, in this order:
         the name of a published set where there is one.
     input_tensor: Keras tensor to build upon, or None; of two streams a dict.
     input_shape: `(time, height, width, channels)`; of two streams a dict
-        `{"rgb": ..., "flow": ...}`. Time is the network's own in those of
-        Karpathy et al. and the two-stream ones, where it is built in.
+        `{"rgb": ..., "flow": ...}`; of vectors `(size,)`. Time is the
+        network's own in those of Karpathy et al. and the two-stream ones,
+        where it is built in.
     pooling: None, `"avg"` or `"max"`, over all of the last map, where there
         is no top.
     classes: Integer; published weights bring their own number if it is left
@@ -87,6 +88,7 @@ from keras_videofusion.applications.two_stream import (
     TwoStream,
 )
 from keras_videofusion.applications.weights import WEIGHTS
+from keras_videofusion.data.vectors import VectorSpec
 
 __all__ = [
     "C3D",
@@ -219,7 +221,8 @@ def clip_spec(name, weights=None):
             trained on other clips than the paper's.
 
     Returns:
-        `keras_videofusion.data.clips.ClipSpec`.
+        `keras_videofusion.data.clips.ClipSpec`, or of a network of vectors
+        `keras_videofusion.data.vectors.VectorSpec`.
 
     Raises:
         ValueError: If the name is unknown.
@@ -233,19 +236,22 @@ def costs_table():
     Returns:
         List of dicts `{name, parameters, macs, frames, size, weights}`;
         parameters and multiply-adds at full width; frames are fields where a
-        network eats flow alone.
+        network eats flow alone, and None where it is fed vectors, whose
+        length is `size`.
     """
     rows = []
     for name, entry in MODELS.items():
         gc.collect()  # a Keras model is a cycle; ten of these are 4 GB
         model = get_model(name, kernel_initializer="zeros")
+        vectors = isinstance(entry.spec, VectorSpec)
+        frames, *_ = entry.spec.shapes[entry.spec.streams[0]]
         rows.append(
             {
                 "name": name,
                 "parameters": parameters(model),
                 "macs": macs(model),
-                "frames": entry.spec.shapes[entry.spec.streams[0]][0],
-                "size": list(entry.spec.size),
+                "frames": None if vectors else frames,
+                "size": [frames] if vectors else list(entry.spec.size),
                 "weights": list(WEIGHTS.get(name, ())),
             }
         )

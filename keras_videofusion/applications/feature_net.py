@@ -74,9 +74,6 @@ def FeatureMLP(
     Reference:
         Karpathy et al., CVPR 2014, section 4.1.
     """
-    hidden = _hidden(hidden)
-    rates = _rates(dropout, hidden)
-    expect_one_of("scale", scale, SCALES)
     check(
         "feature_mlp",
         include_top,
@@ -87,6 +84,9 @@ def FeatureMLP(
         width,
         0.0,
     )
+    hidden = _hidden(hidden)
+    rates = _rates(dropout, hidden)
+    expect_one_of("scale", scale, SCALES)
     size = _size(input_tensor, input_shape)
     if input_tensor is None:
         x = layers.Input((size,), dtype="float32", name="features")
@@ -122,8 +122,13 @@ def _dropped(x, rate, name):
 
 
 def _reach(rooted, size):
-    """Spread of what the first layer sees: 1, where nothing is known."""
-    return min(1.0, math.sqrt(COUNT / size)) if rooted else 1.0
+    """Spread that fc1 brings to one: 1, where nothing of it is known.
+
+    Twice the spread of roots: dropout before every layer adds noise that
+    whole scores of order one would drown in. Keras's own starts take vectors
+    of 25,000 numbers to nothing, and SGD moves them only after many epochs.
+    """
+    return min(1.0, 2 * math.sqrt(COUNT / size)) if rooted else 1.0
 
 
 def _hidden(hidden):

@@ -16,6 +16,8 @@ from keras_videofusion.cli import (
     duplicates,
     evaluate,
     export,
+    features,
+    finetune,
     flow,
     fuse,
     histograms,
@@ -33,9 +35,11 @@ from keras_videofusion.version import __version__
 # In the order in which one comes to need them.
 VERBS = (
     train,
+    finetune,
     evaluate,
     tune,
     predict,
+    features,
     export,
     report,
     check,

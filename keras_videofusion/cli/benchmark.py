@@ -23,6 +23,7 @@ def flags(verbs):
             "--model slow_fusion --width 0.25",
             "--pipeline videos/ --model slow_fusion",
             "--pipeline shards/ --cache pixels",
+            "--pipeline histograms/ --model feature_mlp",
         ),
     )
     parser.add_argument(
@@ -57,6 +58,9 @@ def benchmark(arguments):
     from keras_videofusion.applications import clip_spec
     from keras_videofusion.data.catalog import open_catalog
     from keras_videofusion.data.files import exists
+    from keras_videofusion.data.vectors import read_vectors
+    from keras_videofusion.training.build import clip_of
+    from keras_videofusion.training.recipe import Recipe
 
     names = arguments.model or ["slow_fusion"]
     for name in names:
@@ -68,8 +72,9 @@ def benchmark(arguments):
             catalog = open_catalog(arguments.pipeline)
         except FileNotFoundError as error:
             raise CallError(str(error)) from error
+    vectors = read_vectors(catalog.root) if catalog else None
     rows, verdicts = [], []
-    if catalog is not None and exists(catalog.file(catalog[0])):
+    if catalog and not vectors and exists(catalog.file(catalog[0])):
         # Shards bring no files to decode.
         rows += bench.benchmark_decoding(catalog, clip_spec(names[0]))
     for name in names:
@@ -87,7 +92,7 @@ def benchmark(arguments):
         if catalog is not None:
             pipeline = bench.benchmark_pipeline(
                 catalog,
-                clip_spec(name),
+                clip_of(Recipe(model=name), vectors),
                 arguments.batch,
                 arguments.steps,
                 arguments.flow,

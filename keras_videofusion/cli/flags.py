@@ -10,8 +10,9 @@ from keras_videofusion.cli.output import printable
 DATA = (
     "a folder with a folder of videos per class (a labels.csv in it wins), a "
     "CSV file with columns path,label[,group][,family][,split][,start][,end],"
-    " a folder of shards, or the name of a data set that lies in --root "
-    "(ucf101, hmdb51, sports1m, kinetics ...; moving_shapes is drawn there)"
+    " a folder of shards or of vectors, or the name of a data set that lies "
+    "in --root (ucf101, hmdb51, sports1m, kinetics ...; moving_shapes is "
+    "drawn there)"
 )
 MODEL = "a run's folder, a .keras file, or name:weights"
 
@@ -226,9 +227,9 @@ def open_data(arguments):
         )
     if data == "youtube8m":
         raise CallError(
-            "youtube8m publishes features, no videos: read them with "
-            "keras_videofusion.datasets.youtube8m.features. "
-            f"Received: DATA={data}"
+            "youtube8m publishes features, no videos: write them once as "
+            f"vectors, videofusion prepare youtube8m OUT --root {root}, and "
+            f"give OUT as DATA. Received: DATA={data}"
         )
     catalog = datasets.load(data, root or "data/moving_shapes", **options)
     if catalog.missing:

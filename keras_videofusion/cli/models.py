@@ -31,11 +31,11 @@ def models(arguments):
         "  weights"
     )
     for row in rows:
-        height, breadth = row["size"]
+        size = "x".join(map(str, row["size"]))
         streams = "+".join(clip_spec(row["name"]).streams)
         print(
-            f"{row['name']:<{width}}  {row['frames']:>6}  "
-            f"{f'{height}x{breadth}':>7}  {streams:<8}  "
+            f"{row['name']:<{width}}  {row['frames'] or '-':>6}  "
+            f"{size:>7}  {streams:<8}  "
             f"{row['parameters']:>12,}  "
             f"{row['macs'] / 1e9:>8.3f}  {', '.join(row['weights']) or '-'}"
         )

@@ -1,6 +1,7 @@
 """`videofusion prepare`."""
 
 import sys
+from pathlib import Path
 
 from keras_videofusion.cli.flags import (
     CallError,
@@ -22,11 +23,15 @@ def flags(verbs):
         verbs,
         "prepare",
         prepare,
-        "write videos as shards of JPEG clips, to train from at scale",
+        "write videos as shards of JPEG clips, or youtube8m as vectors, to "
+        "train from at scale",
         (
             "videos/ shards/ --model slow_fusion",
             "list.csv shards/ --model i3d --clips 20 --workers 8",
             "videos/ frames/ --all-frames --short-side 256",
+            "youtube8m vectors/ --root DIR && videofusion train vectors/ "
+            "--model feature_mlp --option scale=null --activation sigmoid "
+            "--run runs/yt8m",
             "gs://bucket/list.csv gs://bucket/shards --runner dataflow "
             "--beam-option=--project=NAME --beam-option=--region=europe-west1",
         ),
@@ -157,6 +162,8 @@ def prepare(arguments):
     """`videofusion prepare`."""
     from keras_videofusion.data.prepare import prepare
 
+    if arguments.data == "youtube8m" and not Path("youtube8m").exists():
+        return _youtube8m(arguments)
     spec = None if arguments.all_frames else _clip(arguments)
     catalog = open_data(arguments)
     found = prepare(
@@ -194,9 +201,47 @@ def prepare(arguments):
     return 1 if found["skipped"] else 0
 
 
+def _youtube8m(arguments):
+    """Writes vectors: there are no videos to be cut."""
+    from keras_videofusion.datasets.youtube8m import vectors
+
+    if arguments.root is None or arguments.data_options:
+        raise CallError(
+            "youtube8m needs --root, the folder that it lies in, and takes no "
+            f"--data-option. Received: --root {arguments.root}"
+        )
+    # How many there are is known once their labels are read.
+    progress = None
+
+    def done(count, videos):
+        nonlocal progress
+        progress = progress or Progress(videos, "videos")
+        progress(count)
+
+    found = vectors(
+        arguments.root,
+        arguments.out,
+        overwrite=arguments.overwrite,
+        on_skip=lambda path, reason: print(
+            printable(f"skipped {path}: {reason}"), file=sys.stderr
+        ),
+        progress=done,
+    )
+    if arguments.json:
+        told = {"videos": len(found), "size": found.size}
+        give({**told, "skipped": found.skipped}, arguments.json)
+    if arguments.json != "-":
+        print(
+            f"{len(found)} vectors of {found.size:,} numbers, "
+            f"{len(found.skipped)} skipped, in {printable(arguments.out)}"
+        )
+    return 1 if found.skipped else 0
+
+
 def _clip(arguments):
     """The clip to store: a network's, with what the flags change of it."""
     from keras_videofusion.data.clips import ClipSpec
+    from keras_videofusion.data.vectors import VectorSpec
     from keras_videofusion.training.build import clip_of
     from keras_videofusion.training.recipe import Recipe
 
@@ -208,7 +253,14 @@ def _clip(arguments):
     try:
         if arguments.model is not None:
             expect_model(arguments.model)
-            return clip_of(Recipe(model=arguments.model, **changes))
+            found = clip_of(Recipe(model=arguments.model, **changes))
+            if isinstance(found, VectorSpec):
+                raise ValueError(
+                    "prepare writes clips, and vectors of youtube8m alone: of "
+                    "videos, videofusion histograms does. "
+                    f"Received: --model {arguments.model}"
+                )
+            return found
         size = changes.pop("size", None)
         changes["fps"] = changes.get("fps") or None
         spec = ClipSpec(**{"frames": 16, **changes})

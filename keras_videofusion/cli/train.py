@@ -42,10 +42,23 @@ def flags(verbs):
             "videos/ --model slow_fusion --run runs/first",
             "list.csv --recipe small --fold 1/5 --run runs/fold1",
             "--resume --run runs/first",
+            "histograms/ --model feature_mlp --run runs/baseline",
+            "list.csv --model c3d --activation sigmoid --run runs/several",
             "moving_shapes --model slow_fusion --width 0.125 --run runs/shapes",
         ),
     )
     data_flags(parser, optional=True)
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="weights to start from: a run's folder, a .keras or .weights.h5 "
+        "file, or a published name; classifiers of other classes begin afresh",
+    )
+    run_flags(parser)
+
+
+def run_flags(parser):
+    """Flags of verbs that leave a run: its folder, its rows, its recipe."""
     parser.add_argument(
         "--run", metavar="DIR", required=True, help="folder of the run"
     )
@@ -55,12 +68,15 @@ def flags(verbs):
         default="karpathy2014",
         help="recipe to start from (default: karpathy2014)",
     )
-    parser.add_argument(
-        "--weights", metavar="FILE", help="weights to start from"
-    )
     flow_flag(parser, "needed by such networks")
     split_flags(parser, "0: training loss chooses")
     cache_flag(parser)
+    parser.add_argument(
+        "--activations",
+        metavar="DIR",
+        help="where --cache-activations keeps them, for several runs to share "
+        "(default: in the run's folder)",
+    )
     parser.add_argument(
         "--checkpoint-steps",
         metavar="INT",
@@ -168,6 +184,28 @@ def recipe_of(arguments, base):
 
 def train(arguments):
     """`videofusion train`."""
+
+    def first():
+        if arguments.data is None:
+            raise CallError(
+                "train needs DATA, unless --resume finds a run in --run. "
+                f"Received: --run {arguments.run}"
+            )
+        recipe = recipe_of(arguments, RECIPES[arguments.recipe])
+        expect_model(recipe.model)
+        return recipe, arguments.weights
+
+    leave_run(arguments, first)
+
+
+def leave_run(arguments, first):
+    """Trains as the flags say, or goes on with the run that is there.
+
+    Args:
+        arguments: What `parse` returned.
+        first: Function that gives the recipe and the weights of a run that
+            begins.
+    """
     from keras_videofusion.training import fit
     from keras_videofusion.training.run import Run
     from keras_videofusion.training.strategy import served
@@ -176,29 +214,25 @@ def train(arguments):
         return
     run = Run(arguments.run)
     if arguments.resume and run.exists:
-        # The folder knows its recipe and its rows; DATA, if given, says
-        # where the videos are now.
+        # The folder knows its recipe, its rows and its weights; DATA, if
+        # given, says where the videos are now.
         recipe = recipe_of(arguments, run.recipe)
         catalog = run.catalog(root=arguments.data)
-    elif arguments.data is None:
-        raise CallError(
-            "train needs DATA, unless --resume finds a run in --run. "
-            f"Received: --run {arguments.run}"
-        )
+        weights = None
     else:
-        recipe = recipe_of(arguments, RECIPES[arguments.recipe])
-        expect_model(recipe.model)
+        recipe, weights = first()
         catalog = open_split(arguments, recipe.seed)
     fit.train(
         recipe,
         catalog,
         run.folder,
-        weights=arguments.weights,
+        weights=weights,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         on_error=arguments.on_error,
         flow=arguments.flow,
         cache=arguments.cache,
+        activations=arguments.activations,
         checkpoint_steps=arguments.checkpoint_steps,
         checkpoint_minutes=arguments.checkpoint_minutes,
         profile=arguments.profile,

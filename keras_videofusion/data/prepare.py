@@ -59,6 +59,7 @@ from keras_videofusion.data.manifest import (
     FORMAT,
     INDEX,
     MANIFEST,
+    read_header,
     read_manifest,
     VERSION,
 )
@@ -691,9 +692,11 @@ def _check(
 ):  # fmt: skip
     if not len(catalog):
         raise ValueError("`catalog` has no videos.")
-    if read_manifest(catalog.root) is not None:
+    made = read_header(catalog.root)
+    if made is not None:
+        what = made["format"].rpartition(" ")[2]
         raise ValueError(
-            f"{catalog.root} holds shards already: prepare takes videos."
+            f"{catalog.root} holds {what} already: prepare takes videos."
         )
     for name, value, least in (
         ("clips", clips, 1),

@@ -360,7 +360,9 @@ def write_vectors(
             f"`kind` must be one of {', '.join(map(repr, KINDS))}. "
             f"Received: kind={kind!r}"
         )
-    _expect_room(folder, overwrite)
+    expect_room(folder, overwrite)
+    # Labels that CSV cannot hold: now, not after hours.
+    replace(catalog, videos=()).to_csv()
     make_folder(folder)
     for name in _ours(folder):
         remove(join(folder, name))
@@ -451,8 +453,16 @@ class _Parts:
         return self.parts
 
 
-def _expect_room(folder, overwrite):
-    """Refuses a folder whose files would be lost."""
+def expect_room(folder: str | os.PathLike, overwrite: bool = False) -> None:
+    """Refuses a folder to write into whose files would be lost.
+
+    Args:
+        folder: Path or address.
+        overwrite: Whether vectors that it holds may be.
+
+    Raises:
+        ValueError: Then; the line says what to do.
+    """
     if exists(folder) and not is_folder(folder):
         raise ValueError(f"OUT must be a folder. Received: {folder}")
     header = read_header(folder)

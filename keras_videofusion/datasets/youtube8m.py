@@ -3,8 +3,8 @@
 There are no videos: a record is what an Inception network saw and what an
 audio network heard, either of a whole video (`level="video"`: means) or once
 per second (`level="frame"`: up to 300 vectors, a byte per number). So the
-catalog's rows are not for the reader of videos; `features` reads them. The
-test records have no labels.
+catalog's rows are not for the reader of videos; `features` reads them, and
+`vectors` writes them as `train` reads them. The test records have no labels.
 
 Published by Google at `ADDRESS` under CC BY 4.0, without registration.
 
@@ -22,6 +22,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_videofusion.data.catalog import Catalog, Video
+from keras_videofusion.data.vectors import (
+    expect_room,
+    Vectors,
+    write_vectors,
+)
 from keras_videofusion.datasets.layout import (
     expect_choice,
     find,
@@ -40,6 +45,7 @@ frame/train0000.tfrecord      (for level="frame")
 SPLITS = {"train": "train", "validation": "validate", "test": "test"}
 LEVELS = ("video", "frame")
 SIZES = {"rgb": 1024, "audio": 128}
+WHOLE = sum(SIZES.values())
 # Records parsed at a time: 5 MB of either kind.
 CHUNKS = {"video": 1024, "frame": 16}
 
@@ -177,6 +183,88 @@ def features(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
+
+
+def vectors(
+    root,
+    out,
+    *,
+    overwrite: bool = False,
+    on_skip: Callable[[str, str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Vectors:
+    """Writes the means of all labelled videos as a folder of vectors.
+
+    Sight and sound are one vector of 1,152 numbers; splits are the authors'.
+    The records are read twice, for their labels and for their numbers. What
+    is in memory is the catalog, and 64 MiB of numbers.
+
+    Args:
+        root: Folder as in `TREE`, with the records of level "video".
+        out: Path or address of the folder; made if need be.
+        overwrite: Whether vectors that it holds are replaced.
+        on_skip: As for `features`.
+        progress: Function of the numbers of videos done and of all, or None.
+
+    Returns:
+        `Vectors`.
+
+    Raises:
+        ValueError: If the folder or a line of the vocabulary is wrong, or
+            `out` holds something already.
+    """
+    expect_room(out, overwrite)
+    catalog = load(root, level="video")
+    if not len(catalog):
+        raise ValueError(
+            f"no record of level 'video' has labels. Received: root={root}"
+        )
+    skipped: list[dict[str, str]] = []
+
+    def tell(path, reason):
+        skipped.append({"path": path, "error": reason})
+        if on_skip is not None:
+            on_skip(path, reason)
+
+    spans = {"rgb": (0, SIZES["rgb"]), "audio": (SIZES["rgb"], WHOLE)}
+    return write_vectors(
+        out,
+        catalog,
+        WHOLE,
+        _in_order(catalog, root, tell, progress),
+        kind="youtube8m",
+        blocks=spans,
+        settings={"level": "video"},
+        skipped=skipped,
+        overwrite=overwrite,
+    )
+
+
+def _in_order(catalog, root, tell, progress):
+    """Yields the vector of every row; None of one whose numbers are broken."""
+    rows = iter(enumerate(catalog, 1))
+    count = len(catalog.classes)
+    for part in ("train", "validation"):
+        for path in _files(root, part, "video"):
+            place = path.relative_to(root).as_posix()
+            for raw in _records(path, CHUNKS["video"], tell):
+                names, labels, (rgb, audio, _) = _parsed(
+                    path, *raw, 0, count, tell
+                )
+                joined = np.concatenate([rgb, audio], 1)
+                for name, own, found in zip(names, labels, joined, strict=True):
+                    if not own:
+                        continue
+                    # The rows are in this order, and may be more.
+                    for number, video in rows:
+                        if progress is not None:
+                            progress(number, len(catalog))
+                        if video.path == f"{place}#{name.decode()}":
+                            yield found
+                            break
+                        yield None
+    for _ in rows:
+        yield None
 
 
 def _chunks(files, level, frames, classes, on_skip):

@@ -184,7 +184,7 @@ def _history(run: _Run) -> dict[str, list[float]]:
 def _catalog(run: _Run) -> Catalog | None:
     """The run's rows, their videos looked for where it was trained.
 
-    Of a run from shards, where the shards were made from.
+    Of a run from shards or vectors, where these were made from.
     """
     path = join(run.folder, "catalog.csv")
     if not exists(path):
@@ -194,6 +194,9 @@ def _catalog(run: _Run) -> Catalog | None:
     except (OSError, ValueError) as error:
         run.notes.append(f"catalog.csv cannot be read: {error}")
         return None
+    vectors = run.settings.get("vectors")
+    if vectors:
+        return replace(rows, root=str(vectors["source"]))
     root = str(run.settings.get("data", rows.root))
     shards = read_manifest(root)
     return replace(rows, root=root if shards is None else shards.source)
@@ -966,7 +969,8 @@ class _Finder:
         times = timeline(path).times
         start = np.nan_to_num(self.starts.get(name, 0.0))
         first = min(int(np.searchsorted(times, start - 1e-6)), len(times) - 1)
-        span = self.spec.span if self.spec is not None else 1
+        # Of vectors alone, which are of all frames.
+        span = self.spec.span if self.spec is not None else len(times)
         if self.spec is not None and self.spec.fps is not None:
             end = start + (span - 1) / self.spec.fps
             last = int(np.searchsorted(times, end + 1e-6)) - 1

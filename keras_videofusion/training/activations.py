@@ -9,6 +9,7 @@ all that its numbers depend on; another, or a damaged one, is made anew.
 import difflib
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
@@ -28,16 +29,139 @@ from keras_videofusion.data.files import (
     remove,
     write_json,
 )
-from keras_videofusion.data.vectors import read_vectors, Vectors, write_vectors
+from keras_videofusion.data.vectors import (
+    read_vectors,
+    Vectors,
+    VectorSpec,
+    write_vectors,
+)
 from keras_videofusion.evaluation import protocol
 from keras_videofusion.training.callbacks import checksum
-from keras_videofusion.training.transfer import leaves
+from keras_videofusion.training.run import RunError
+from keras_videofusion.training.transfer import learning, leaves
 
 # CRC-32 of every part of a folder, beside its manifest.
 CHECKSUMS = "checksums.json"
 
 
-def layer_model(model, name):
+def write_features(
+    opened,
+    given,
+    out,
+    layer=None,
+    *,
+    per="video",
+    clips=20,
+    passes=4,
+    batch=32,
+    seed=0,
+    on_error="skip",
+    flow=None,
+    overwrite=False,
+    progress=None,
+):
+    """Writes what a layer of a network answers to videos, as vectors.
+
+    Args:
+        opened: What `keras_videofusion.training.run.open_model` returned.
+        given: `Catalog` of the caller's, or None for the run's own rows. Rows
+            keep their splits; those of the run that come without one have
+            the run's.
+        out: Folder or address.
+        layer: As for `layer_model`.
+        per: `"video"`: a vector per video, the mean over its clips;
+            `"clip"`: one per clip.
+        clips: As for `keras_videofusion.evaluation.protocol.score`; so are
+            the others.
+        passes: See there.
+        batch: See there.
+        seed: See there.
+        on_error: See there.
+        flow: See there.
+        overwrite: Whether vectors that the folder holds are replaced.
+        progress: Function of the number of videos to a function of the
+            number of those done, or None.
+
+    Returns:
+        `Vectors` of kind `"features"`.
+
+    Raises:
+        RunError: If there are no rows.
+        ValueError: If there is no such layer, the network is fed vectors, or
+            the folder holds something.
+        VideoError: If a video cannot be read and `on_error` is `"raise"`.
+    """
+    if isinstance(opened.spec, VectorSpec):
+        raise ValueError(
+            "MODEL must be a network of clips. "
+            f"Received: {opened.model.name}, which is fed vectors"
+        )
+    network = layer_model(opened.model, layer)
+    catalog = _rows(opened, given)
+    skipped: list[dict[str, str]] = []
+    rows = protocol.features(
+        network,
+        catalog,
+        opened.spec,
+        clips=clips,
+        passes=passes,
+        batch=batch,
+        seed=seed,
+        on_error=on_error,
+        progress=progress and progress(len(catalog)),
+        flow=flow,
+        skipped=skipped,
+    )
+    if per == "video":
+        rows = (None if x is None else x.mean(0, keepdims=True) for x in rows)
+    return write_vectors(
+        out,
+        catalog,
+        network.output_shape[-1],
+        rows,
+        kind="features",
+        each=clips if per == "clip" else 1,
+        settings={
+            "network": opened.model.name,
+            "run": opened.run and absolute(opened.run.folder),
+            "layer": layer,
+            "clip": opened.spec.to_json(),
+            "clips": clips,
+            "passes": passes,
+            "per": per,
+            "seed": seed,
+            "flow": flow,
+        },
+        skipped=skipped,
+        overwrite=overwrite,
+    )
+
+
+def _rows(opened, given):
+    """The videos to describe, with their splits."""
+    if given is None:
+        if opened.run is None:
+            raise RunError(
+                "DATA is needed: only a run's folder knows its own rows."
+            )
+        return opened.run.catalog()
+    if opened.run is None:
+        return given
+    own = opened.run.catalog()
+    splits = {absolute(own.file(video)): video.split for video in own}
+    return replace(
+        given,
+        videos=tuple(
+            replace(
+                video,
+                split=video.split or splits.get(absolute(given.file(video))),
+            )
+            for video in given
+        ),
+    )
+
+
+def layer_model(model, name=None):
     """A network up to one of its layers, with a vector per clip.
 
     A layer that answers at every point of space and time is averaged over
@@ -46,7 +170,8 @@ def layer_model(model, name):
     Args:
         model: `keras.Model` made of layers.
         name: String, the layer's; in nested networks a path, as
-            `rgb_tower/full7`.
+            `rgb_tower/full7`. None: what the classifier is given; of several
+            classifiers what they are, side by side.
 
     Returns:
         `keras.Model` from clips to float32 of shape `(batch, channels)`.
@@ -54,26 +179,39 @@ def layer_model(model, name):
     Raises:
         ValueError: If there is no such layer; the line names those like it.
     """
-    known = [path for path, _ in leaves(model)]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 3, 0.4)
-        raise ValueError(
-            f"`layer` must be a layer of {model.name}"
-            f"{', such as ' + ' or '.join(near) if near else ''}: there are "
-            f"{', '.join(known)}. Received: layer={name!r}"
-        )
+    if name is None:
+        tops = learning(model, "top")
+        places = [
+            below for path in tops for below in _place(model, path).below()
+        ]
+    else:
+        known = [path for path, _ in leaves(model)]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3, 0.4)
+            raise ValueError(
+                f"`layer` must be a layer of {model.name}"
+                f"{', such as ' + ' or '.join(near) if near else ''}: there "
+                f"are {', '.join(known)}. Received: layer={name!r}"
+            )
+        places = [_place(model, name)]
+    means = []
+    for x in (upon(place.stripped()) for place in places):
+        middle = tuple(range(1, len(x.shape) - 1))
+        x = keras.ops.cast(x, "float32")
+        means.append(keras.ops.mean(x, axis=middle) if middle else x)
+    x = means[0] if len(means) == 1 else keras.ops.concatenate(means, -1)
+    return keras.Model(model.input, x)
+
+
+def _place(model, path):
+    """Where a layer, called once, gives its answer."""
     within: tuple = ()
-    inner = model
-    *outer, last = name.split("/")
+    *outer, last = path.split("/")
     for part in outer:
-        inner = inner.get_layer(part)
-        within = (*within, (inner, inner._inbound_nodes[-1]))
-    (tensor,) = keras.tree.flatten(inner.get_layer(last).output)
-    x = upon(Place(tensor, within))
-    middle = tuple(range(1, len(x.shape) - 1))
-    if middle:
-        x = keras.ops.mean(x, axis=middle)
-    return keras.Model(model.input, keras.ops.cast(x, "float32"))
+        model = model.get_layer(part)
+        within = (*within, (model, model._inbound_nodes[-1]))
+    (tensor,) = keras.tree.flatten(model.get_layer(last).output)
+    return Place(tensor, within)
 
 
 class Place(NamedTuple):

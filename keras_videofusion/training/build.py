@@ -2,12 +2,16 @@
 
 import dataclasses
 import inspect
+import itertools
+import os
 
 import keras
 import numpy as np
 
 from keras_videofusion.applications import clip_spec, get_model, MODELS
 from keras_videofusion.applications.assembly import SHARED
+from keras_videofusion.applications.weights import release
+from keras_videofusion.data.files import exists
 from keras_videofusion.data.vectors import VectorSpec
 from keras_videofusion.training.losses import (
     PartsBinaryCrossentropy,
@@ -20,6 +24,8 @@ from keras_videofusion.training.optimizer import (
     RatedAdamW,
     RatedRMSprop,
 )
+from keras_videofusion.training.recipe import RESIZES
+from keras_videofusion.training.run import open_model, Run
 from keras_videofusion.training.transfer import regularized
 
 # Fields of a recipe that say what a clip is, or what is drawn of its pixels.
@@ -126,6 +132,70 @@ def build(recipe, spec, classes, weights=None, training=False, **given):
         return regularized(model, recipe.train, recipe.top_dropout)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+# Fields of a recipe that say which network it is, and of what clips.
+OF_NETWORK = (
+    "model", "width", "size", "resize", "frames", "fps", "step", "dropout",
+    "initializer", "options",
+)  # fmt: skip
+
+
+def recipe_after(source, base):
+    """A recipe with the network that some weights are of.
+
+    Args:
+        source: A run's folder, a file, or `name:weights`.
+        base: `Recipe` that tells all else, and of a file that is not in a
+            run's folder what the file does not tell: its width, and of a
+            `.weights.h5` the network.
+
+    Returns:
+        `Recipe`.
+
+    Raises:
+        RunError: If there is no such thing, or it cannot be read.
+        ValueError: If its clips are such as no recipe asks for.
+    """
+    for folder in (source, os.path.dirname(source)):
+        if Run(folder).exists:
+            before = Run(folder).recipe
+            return dataclasses.replace(
+                base, **{name: getattr(before, name) for name in OF_NETWORK}
+            )
+    if source.endswith(".weights.h5") and exists(source):
+        return base
+    network, colon, name = source.partition(":")
+    found = release(network, name) if colon else None
+    if found is not None:
+        options = {**base.options, **found.arguments}
+        base = dataclasses.replace(base, model=network, options=options)
+        return _fed(base, clip_spec(network, name))
+    opened = open_model(source)
+    if opened.model.name in MODELS:
+        base = dataclasses.replace(base, model=opened.model.name)
+    return _fed(base, opened.spec)
+
+
+def _fed(base, spec):
+    """A recipe whose network is fed such clips."""
+    if isinstance(spec, VectorSpec):
+        return base
+    own = clip_spec(base.model)
+    changes = {
+        "frames": None if spec.frames == own.frames else spec.frames,
+        "fps": None if spec.fps == own.fps else spec.fps or 0.0,
+        "step": None if spec.step == own.step else spec.step,
+    }
+    sides = (None, *sorted(set(spec.size)))
+    for size, resize in itertools.product(sides, RESIZES):
+        found = dataclasses.replace(base, size=size, resize=resize, **changes)
+        if clip_of(found) == spec:
+            return found
+    raise ValueError(
+        f"no recipe of {base.model} asks for clips such as {spec}: train from "
+        "a run's folder, or from a .weights.h5 file with --size and --frames"
+    )
 
 
 def optimizer_of(recipe, rates=None):
