@@ -355,7 +355,9 @@ class HyperFinetune(HyperRecipe):
             "top_dropout": rounded(hp.Float("top_dropout", 0.0, 0.9, step=0.1)),
         }
         if self.base.train in ("top3", "all"):
-            found["old_rate"] = hp.Choice("old_rate", [0.01, 0.03, 0.1, 0.3, 1])
+            found["old_rate"] = hp.Choice(
+                "old_rate", [0.01, 0.03, 0.1, 0.3, 1.0]
+            )
         return dataclasses.replace(self.base, **found)
 
 

@@ -228,7 +228,9 @@ class BayesianOracle(Watched, keras_tuner.oracles.BayesianOptimizationOracle):
     """Draws where a Gaussian process of the trials so far hopes for most."""
 
     def populate_space(self, trial_id):
-        # So that a search that is gone on with draws as the undisturbed one.
+        # So that a search that is gone on with draws as the undisturbed one:
+        # its trials come from disk in any order.
+        self.trials = dict(sorted(self.trials.items(), key=number))
         self._random_state = np.random.RandomState(
             (self.seed + len(self.trials)) % 2**32
         )
@@ -237,6 +239,11 @@ class BayesianOracle(Watched, keras_tuner.oracles.BayesianOptimizationOracle):
 
 class HyperbandOracle(Watched, keras_tuner.oracles.HyperbandOracle):
     """Trains many for few epochs, and the best of them for more."""
+
+
+def number(item):
+    """Sorts pairs of a trial's name and whatever by the name's number."""
+    return int(item[0])
 
 
 def hyperband_trials(epochs, factor=3):

@@ -65,6 +65,7 @@ from keras_videofusion.training.trials import (
     hyperband_trials,
     HyperbandOracle,
     MARK,
+    number,
     PATIENCE,
     RandomOracle,
     read_sharing,
@@ -353,9 +354,7 @@ class Ledger:
     def rows(self):
         """A dict for every trial that has ended, in the order of their ids."""
         found = []
-        for name, trial in sorted(
-            self.oracle.trials.items(), key=lambda item: int(item[0])
-        ):
+        for name, trial in sorted(self.oracle.trials.items(), key=number):
             if name not in self.oracle.end_order:
                 continue
             done = trial.status == "COMPLETED"
