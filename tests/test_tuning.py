@@ -239,13 +239,16 @@ def test_a_search_lands_as_runs_whose_loss_is_the_best_trials(tuned):
 @pytest.mark.parametrize("folds", [1, 2])
 def test_no_test_row_is_looked_at(vectors, tmp_path, monkeypatch, folds):
     seen = set()
-    for name in ("training_clips", "validation_clips"):
 
-        def spied(catalog, *args, given=getattr(spaces, name), **kwargs):
+    def spied(given):
+        def told(catalog, *args, **kwargs):
             seen.update(video.path for video in catalog)
             return given(catalog, *args, **kwargs)
 
-        monkeypatch.setattr(spaces, name, spied)
+        return told
+
+    for name in ("training_clips", "validation_clips"):
+        monkeypatch.setattr(spaces, name, spied(getattr(spaces, name)))
     catalog = open_catalog(vectors)
     search(space(), catalog, tmp_path / "s", trials=1, folds=folds, say=quiet)
     assert seen == {v.path for v in catalog if v.split != "test"}

@@ -230,7 +230,7 @@ class BayesianOracle(Watched, keras_tuner.oracles.BayesianOptimizationOracle):
     def populate_space(self, trial_id):
         # So that a search that is gone on with draws as the undisturbed one:
         # its trials come from disk in any order.
-        self.trials = dict(sorted(self.trials.items(), key=number))
+        self.trials: dict = dict(sorted(self.trials.items(), key=number))
         self._random_state = np.random.RandomState(
             (self.seed + len(self.trials)) % 2**32
         )
