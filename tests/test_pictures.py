@@ -327,3 +327,29 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ImportError, match=r"pip install .*\[report\]"):
         pictures.learning_curves({})
+
+
+def test_a_searchs_history_shows_every_trial_and_hyperparameter():
+    scores = [0.9, float("nan"), 0.5, 0.7]
+    values = [
+        {"rate": 1e-4, "layers": 1, "kind": "a"},
+        {"rate": 1e-2, "layers": 2, "kind": "b"},
+        {"rate": 1e-1, "layers": 2, "kind": "b", "units_2": 8},
+        {"rate": 3e-2, "layers": 1, "kind": "a"},
+    ]
+    figure = pictures.search_history(scores, values, "val_loss", untuned=0.8)
+    history, *panels = figure.axes
+    best = history.get_lines()[0].get_ydata()
+    assert list(best) == [0.9, 0.9, 0.5, 0.5]
+    assert [panel.get_title(loc="left") for panel in panels] == [
+        "rate", "layers", "kind", "units_2",
+    ]  # fmt: skip
+    assert len(panels[3].collections[0].get_offsets()) == 1
+    shown = [label.get_text() for label in history.get_legend().get_texts()]
+    assert shown == ["best so far", "failed", "untuned"]
+    assert pictures.png(figure)[:4] == b"\x89PNG"
+    highest = pictures.search_history(scores, values, direction="max")
+    assert list(highest.axes[0].get_lines()[0].get_ydata()) == [0.9] * 4
+    for wrong in ([], values[:2]):
+        with pytest.raises(ValueError, match="as many as `scores`"):
+            pictures.search_history(scores, wrong)

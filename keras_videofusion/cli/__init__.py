@@ -26,6 +26,7 @@ from keras_videofusion.cli import (
     prepare,
     report,
     train,
+    tune,
 )
 from keras_videofusion.cli.flags import CallError
 from keras_videofusion.cli.output import printable
@@ -36,6 +37,7 @@ VERBS = (
     train,
     finetune,
     evaluate,
+    tune,
     predict,
     features,
     export,

@@ -109,13 +109,20 @@ def run_flags(parser):
         "--overwrite", action="store_true", help="replace the run there"
     )
     error_flag(parser)
-    _recipe_flags(parser)
+    recipe_flags(parser)
 
 
-def _recipe_flags(parser):
-    """A flag per field of `Recipe`, so that the two cannot drift apart."""
+def recipe_flags(parser, without=()):
+    """A flag per field of `Recipe`, so that the two cannot drift apart.
+
+    Args:
+        parser: `argparse.ArgumentParser`.
+        without: Names of fields that have no flag here.
+    """
     group = parser.add_argument_group("recipe (each overrides --recipe)")
     for part in dataclasses.fields(Recipe):
+        if part.name in without:
+            continue
         flag = "--" + part.name.replace("_", "-")
         help = part.metadata["help"].replace("%", "%%")
         if part.metadata["kind"] is dict:
@@ -162,9 +169,9 @@ def recipe_of(arguments, base):
         CallError: If a value is out of range.
     """
     given = {
-        part.name: getattr(arguments, part.name)
+        part.name: value
         for part in dataclasses.fields(Recipe)
-        if getattr(arguments, part.name) is not None
+        if (value := getattr(arguments, part.name, None)) is not None
     }
     for name, value in given.items():
         if isinstance(getattr(base, name), dict):

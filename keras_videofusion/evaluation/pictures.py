@@ -711,6 +711,107 @@ def scores_over_time(
     return figure
 
 
+def search_history(
+    scores: Sequence[float],
+    values: Sequence[Mapping[str, Any]],
+    name: str = "score",
+    direction: str = "min",
+    untuned: float | None = None,
+):
+    """A search's scores trial by trial, and by each hyperparameter.
+
+    Args:
+        scores: Floats, a trial each, numbered from 0; `nan`: it failed.
+        values: A dict of hyperparameters for each trial; it may lack some.
+        name: What the score is.
+        direction: `"min"` or `"max"`, which is best.
+        untuned: Score of the recipe that nothing was varied of, or None.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there are not as many dicts as scores, or none.
+    """
+    if not len(scores) or len(scores) != len(values):
+        raise ValueError(
+            "`values` must be as many as `scores`, one or more. "
+            f"Received: {len(scores)} scores, {len(values)} values"
+        )
+    found = np.array(scores, float)
+    better = np.fmin if direction == "min" else np.fmax
+    parts = list(dict.fromkeys(part for row in values for part in row))
+    columns = 4
+    rows = math.ceil(len(parts) / columns)
+    figure: Any = _figure(7.6, 2.6 + 1.7 * rows, "constrained")
+    grid = figure.add_gridspec(
+        1 + rows, columns, height_ratios=[2.4] + [1.7] * rows
+    )
+    axes = figure.add_subplot(grid[0, :])
+    numbers = np.arange(len(found))
+    axes.scatter(numbers, found, s=26, color=CYCLE[0], zorder=3, clip_on=False)
+    axes.step(
+        numbers,
+        better.accumulate(found),
+        where="post",
+        color=CYCLE[1],
+        linewidth=1.6,
+        label="best so far",
+    )
+    failed = np.isnan(found)
+    if failed.any():
+        axes.plot(
+            numbers[failed],
+            np.zeros(failed.sum()),
+            "x",
+            color=WRONG,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            label="failed",
+        )
+    if untuned is not None:
+        axes.axhline(
+            untuned, color=QUIET, linestyle=":", linewidth=1.2, label="untuned"
+        )
+    axes.set_xlabel("trial", color=QUIET)
+    axes.set_ylabel(_text(name, 30), color=QUIET)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+    _plain_axes(axes)
+    for place, part in enumerate(parts):
+        panel = figure.add_subplot(
+            grid[1 + place // columns, place % columns], sharey=axes
+        )
+        _by_value(panel, [row.get(part) for row in values], found)
+        panel.set_title(_text(part, 22), loc="left", color=INK, fontsize=9)
+        panel.tick_params(labelleft=place % columns == 0)
+    return figure
+
+
+def _by_value(axes, values, scores):
+    """Dots of scores over one hyperparameter; trials without it are not."""
+    known = [place for place, value in enumerate(values) if value is not None]
+    own = [values[place] for place in known]
+    numbers = all(
+        isinstance(value, int | float) and not isinstance(value, bool)
+        for value in own
+    )
+    shown: list[Any] = sorted(set(own) if numbers else set(map(str, own)))
+    if len(shown) <= 5 or not numbers:
+        # A few values stand side by side, whatever lies between them.
+        own = [shown.index(value if numbers else str(value)) for value in own]
+        labels = [f"{v:g}" if numbers else _text(v, 12) for v in shown]
+        axes.set_xticks(range(len(shown)), labels)
+        axes.set_xlim(-0.5, len(shown) - 0.5)
+    elif min(shown) > 0 and max(shown) >= 50 * min(shown):
+        axes.set_xscale("log")
+    axes.scatter(own, scores[known], s=16, color=CYCLE[0], clip_on=False)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+    _plain_axes(axes)
+    axes.tick_params(labelsize=8)
+
+
 def score_panel(
     best: Sequence[tuple[str, float]], height: int, width: int
 ) -> np.ndarray:

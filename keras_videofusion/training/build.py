@@ -74,7 +74,7 @@ def clip_of(recipe, vectors=None):
     return spec
 
 
-def build(recipe, spec, classes, weights=None, training=False):
+def build(recipe, spec, classes, weights=None, training=False, **given):
     """The network of a recipe, not compiled.
 
     Args:
@@ -85,6 +85,7 @@ def build(recipe, spec, classes, weights=None, training=False):
         training: Whether it is built to be trained: some networks then give
             the scores of their parts, each to be trained on the label, of
             shape `(batch, parts, classes)`.
+        **given: Arguments of every builder that win over all of these.
 
     Returns:
         A `keras.Model`.
@@ -116,13 +117,17 @@ def build(recipe, spec, classes, weights=None, training=False):
     try:
         model = get_model(
             recipe.model,
-            weights=weights,
-            classes=classes,
-            classifier_activation=recipe.activation,
-            input_shape=(
-                shapes if len(shapes) > 1 else shapes[spec.streams[0]]
-            ),
-            **{**own, **options},
+            **{
+                "weights": weights,
+                "classes": classes,
+                "classifier_activation": recipe.activation,
+                "input_shape": (
+                    shapes if len(shapes) > 1 else shapes[spec.streams[0]]
+                ),
+                **own,
+                **options,
+                **given,
+            },
         )
         return regularized(model, recipe.train, recipe.top_dropout)
     finally:

@@ -317,7 +317,7 @@ def _train(
             speed,
             Rate(recipe, count),
             NoNaN(run),
-            *_plateaus(recipe, monitor),
+            *plateaus(recipe, monitor),
             *callbacks,
             TensorBoard(
                 run.path("tensorboard"),
@@ -609,8 +609,16 @@ def split(catalog, held_out=0.2, validation=0.1, fold=None, seed=0):
     )
 
 
-def _plateaus(recipe, monitor):
-    """Keras's callbacks that look whether validation gets better."""
+def plateaus(recipe, monitor):
+    """Keras's callbacks that look whether validation gets better.
+
+    Args:
+        recipe: `Recipe`.
+        monitor: Name of the log that they watch, lower is better.
+
+    Yields:
+        `keras.callbacks.Callback`s.
+    """
     if recipe.plateau_patience:
         yield keras.callbacks.ReduceLROnPlateau(
             monitor=monitor,
