@@ -166,6 +166,43 @@ def test_resume_needs_nothing_but_the_folder(run, capsys):
     assert "has finished" in capsys.readouterr().out
 
 
+def moved(run, tmp_path):
+    """A copy of a run whose videos are no longer where they were."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    settings = json.loads((copy / "recipe.json").read_text())
+    settings["data"] = str(tmp_path / "before")
+    (copy / "recipe.json").write_text(json.dumps(settings))
+    return copy
+
+
+@pytest.mark.parametrize("given", ["folder", "list"])
+def test_a_resumed_run_finds_its_videos_by_data(
+    given, run, shapes_folder, tmp_path
+):
+    copy, data = moved(run, tmp_path), tmp_path / "data"
+    shutil.copytree(shapes_folder, data)
+    listed = data / "list.csv"
+    listed.write_text("path,label\n")  # the run knows its rows
+    data = listed if given == "list" else data
+
+    words = ["train", data, "--resume", "--run", copy, "--epochs", 2]
+    assert call(*words) == 0
+
+    assert len((copy / "history.csv").read_text().splitlines()) == 3
+
+
+def test_a_resumed_run_finds_the_videos_of_a_named_data_set(ucf101, tmp_path):
+    words = ["train", "ucf101", "--root", ucf101]
+    small = ["--model", "single_frame", *SMALL]
+    assert call(*words, "--run", tmp_path / "first", *small) == 0
+    copy = moved(tmp_path / "first", tmp_path)
+
+    assert call(*words, "--resume", "--run", copy, "--epochs", 2) == 0
+
+    assert len((copy / "history.csv").read_text().splitlines()) == 3
+
+
 def test_overwrite_and_resume_exclude_each_other():
     with pytest.raises(SystemExit) as exit:
         cli.parse(["train", "d", "--run", "r", "--resume", "--overwrite"])

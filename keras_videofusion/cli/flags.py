@@ -209,7 +209,7 @@ def open_data(arguments):
 
     data, root = arguments.data, arguments.root
     options = dict(arguments.data_options or ())
-    named = data in datasets.DATASETS and not Path(data).exists()
+    named = _named(data)
     if not named and (root is not None or options):
         raise CallError(
             "--root and --data-option go with the name of a data set: "
@@ -243,6 +243,29 @@ def open_data(arguments):
             file=sys.stderr,
         )
     return catalog
+
+
+def _named(data):
+    """Whether DATA is the name of a data set."""
+    from keras_videofusion import datasets
+
+    return data in datasets.DATASETS and not Path(data).exists()
+
+
+def root_of(arguments):
+    """Where the videos of DATA lie, for a run that knows its rows itself.
+
+    Returns:
+        Folder or address; None without DATA.
+    """
+    from keras_videofusion.data.files import is_remote
+
+    data = arguments.data
+    if data is None or is_remote(data):
+        return data
+    if _named(data):
+        return open_data(arguments).root
+    return str(Path(data).parent) if Path(data).is_file() else data
 
 
 def expect_model(name):

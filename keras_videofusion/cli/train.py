@@ -12,6 +12,7 @@ from keras_videofusion.cli.flags import (
     flow_flag,
     open_split,
     option,
+    root_of,
     split_flags,
     verb_parser,
 )
@@ -217,7 +218,7 @@ def leave_run(arguments, first):
         # The folder knows its recipe, its rows and its weights; DATA, if
         # given, says where the videos are now.
         recipe = recipe_of(arguments, run.recipe)
-        catalog = run.catalog(root=arguments.data)
+        catalog = run.catalog(root=root_of(arguments))
         weights = None
     else:
         recipe, weights = first()
