@@ -276,6 +276,55 @@ class SignedRoot(layers.Layer):
 
 
 @register
+class Columns(layers.Layer):
+    """Parts of a vector, one behind the other.
+
+    Args:
+        spans: List of pairs (begin, end) of integers, with begin less than
+            end.
+
+    Input shape:
+        `(batch, numbers)`.
+
+    Output shape:
+        `(batch, numbers of the spans)`.
+
+    Raises:
+        ValueError: If a span is no such pair, or reaches beyond the vector.
+    """
+
+    def __init__(self, spans, **kwargs):
+        super().__init__(**kwargs)
+        self.spans = [list(span) for span in spans]
+        if not self.spans or not all(
+            len(span) == 2 and 0 <= span[0] < span[1] for span in self.spans
+        ):
+            raise ValueError(
+                "`spans` must be pairs (begin, end) with begin less than end. "
+                f"Received: spans={spans}"
+            )
+
+    def build(self, input_shape):
+        if max(end for _, end in self.spans) > input_shape[-1]:
+            raise ValueError(
+                f"`spans` must end within the vector's {input_shape[-1]} "
+                f"numbers. Received: spans={self.spans}"
+            )
+
+    def call(self, inputs):
+        return ops.concatenate(
+            [inputs[:, begin:end] for begin, end in self.spans], axis=-1
+        )
+
+    def compute_output_shape(self, input_shape):
+        count = sum(end - begin for begin, end in self.spans)
+        return (*input_shape[:-1], count)
+
+    def get_config(self):
+        return {**super().get_config(), "spans": self.spans}
+
+
+@register
 class Standardization(layers.Layer):
     """Brings pixels, or flow, to the range that a network is made for.
 

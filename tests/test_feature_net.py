@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_videofusion.applications import FeatureMLP
-from keras_videofusion.layers import SignedRoot
+from keras_videofusion.layers import Columns, SignedRoot
 from keras_videofusion.training.optimizer import KrizhevskySGD
 
 
@@ -123,6 +123,30 @@ def test_roots_of_histograms_are_unit_vectors():
     np.testing.assert_allclose(
         SignedRoot()(np.array([-4.0, 0.0, 9.0])), [-2, 0, 3]
     )
+
+
+def test_columns_are_what_the_network_sees(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = FeatureMLP(
+        input_shape=(9,), classes=3, hidden=(5,), columns=[[0, 2], [6, 9]]
+    )
+    x = np.random.default_rng(0).random((4, 9), "float32")
+    other = x.copy()
+    other[:, 2:6] = 7
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+
+    assert model.get_layer("fc1").kernel.shape == (5, 5)
+    np.testing.assert_array_equal(model(x), model(other))
+    np.testing.assert_array_equal(model(x), again(x))
+    seen = Columns([[6, 9], [0, 2]])(x)
+    np.testing.assert_array_equal(seen, x[:, [6, 7, 8, 0, 1]])
+
+
+@pytest.mark.parametrize("columns", [[], [[3, 3]], [[-1, 2]], [[0, 10]]])
+def test_columns_that_are_not_there_are_refused(columns):
+    with pytest.raises(ValueError, match="`spans` must .* Received: spans="):
+        FeatureMLP(input_shape=(9,), classes=3, columns=columns)
 
 
 @pytest.mark.skipif(

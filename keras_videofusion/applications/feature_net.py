@@ -23,7 +23,7 @@ from keras_videofusion.applications.assembly import (
 from keras_videofusion.applications.inception import expect_one_of
 from keras_videofusion.applications.notation import Making
 from keras_videofusion.data.vectors import VectorSpec
-from keras_videofusion.layers import SignedRoot
+from keras_videofusion.layers import Columns, SignedRoot
 
 HISTOGRAMS = VectorSpec(25_000)
 SCALES = ("root", None)
@@ -47,6 +47,7 @@ def FeatureMLP(
     kernel_initializer="halving",
     hidden=(4096, 4096),
     scale="root",
+    columns=None,
 ):
     """One or two hidden layers of ReLUs between a vector and the classes.
 
@@ -64,6 +65,8 @@ def FeatureMLP(
             number's size and keeps its sign, so that each histogram, which
             sums to 1, becomes a unit vector (Hellinger's kernel). None: the
             numbers enter as they are.
+        columns: List of pairs (begin, end): parts of the vector that the
+            network sees, such as some of its histograms. None: all of it.
 
     Returns:
         A `keras.Model`; 121,180,647 parameters.
@@ -93,6 +96,9 @@ def FeatureMLP(
     else:
         x = input_tensor
     inputs = {"features": x}
+    if columns is not None:
+        x = Columns(columns, name="columns")(x)
+        size = x.shape[-1]
     rooted = include_preprocessing and scale == "root"
     making = Making(
         width, kernel_initializer=kernel_initializer, reach=_reach(rooted, size)
