@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_videofusion.applications import clip_spec
 from keras_videofusion.data.catalog import Catalog, open_catalog, Video
 from keras_videofusion.data.clips import ClipSpec
+from keras_videofusion.evaluation.protocol import logits_model
+from keras_videofusion.evaluation.scores import probabilities
 from keras_videofusion.training import build, fit
 from keras_videofusion.training.callbacks import TrainingError
 from keras_videofusion.training.recipe import Recipe
@@ -112,6 +115,65 @@ def test_several_labels_are_learned_as_an_even_share(shapes_folder, tmp_path):
     assert first["loss"] == pytest.approx(np.log(5), abs=0.05)
     assert last["loss"] == pytest.approx(-shares @ np.log(shares), abs=0.05)
     assert last["loss"] > 0.75 * np.log(2)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("lrcn", {}),
+        ("two_stream", {}),
+        ("fused_two_stream", {"backbone": "vgg16", "apart": True}),
+    ],
+)
+def test_every_network_learns_several_labels_each_by_itself(model, options):
+    """In parts too; what is kept says each class's own probability."""
+    recipe = Recipe(
+        model=model,
+        activation="sigmoid",
+        width=0.05,
+        options=options,
+        label_smoothing=0.1,
+        class_weights={"a": 3.0},
+    )
+    shapes = {
+        name: (shape[0], 64, 64, shape[3])
+        for name, shape in clip_spec(model).shapes.items()
+    }
+    spec = build.clip_of(dataclasses.replace(recipe, size=64))
+    draw = np.random.default_rng(0)
+    x = {k: draw.normal(100, 30, (2, *v)) for k, v in shapes.items()}
+    x = x if len(x) > 1 else next(iter(x.values()))
+    catalog = Catalog(
+        (Video("1", ("a", "c")), Video("2", ("b",))), tuple("abc"), ""
+    )
+    trained = build.build(recipe, spec, 3, training=True)
+    build.compiled(trained, recipe, catalog)
+    kept = build.build(
+        dataclasses.replace(
+            recipe, options={**options, "apart": False} if options else {}
+        ),
+        spec,
+        3,
+    )
+    kept.set_weights(trained.get_weights())
+    truth = catalog.truth.astype("float32")
+    # Compiling costs more than what it saves.
+    trained.run_eagerly = kept.run_eagerly = True
+
+    loss = trained.evaluate(x, truth, verbose=0, return_dict=True)["loss"]
+    logits, activation = logits_model(kept)
+
+    scores = trained.predict(x, verbose=0)
+    parts = scores if scores.ndim == 3 else scores[:, None]
+    soft = 0.9 * truth[:, None] + 0.05
+    terms = -soft * np.log(parts) - (1 - soft) * np.log(1 - parts)
+    np.testing.assert_allclose(loss, (terms * [3, 1, 1]).mean(), rtol=1e-4)
+    assert activation == "sigmoid"
+    np.testing.assert_allclose(
+        probabilities(np.asarray(logits(x)), activation),
+        kept.predict(x, verbose=0),
+        atol=1e-6,
+    )
 
 
 def test_xla_trains(catalog, tmp_path):

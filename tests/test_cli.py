@@ -366,7 +366,7 @@ def test_a_data_set_is_found_below_the_folder_one_stands_in(
     [
         (["ucf101"], "ucf101 needs --root"),
         (["ucf101", "--root", "."], "UCF-101/"),
-        (["youtube8m", "--root", "."], "publishes features, no videos"),
+        (["youtube8m", "--root", "."], "prepare youtube8m OUT --root ."),
         (["ucf102", "--root", "."], "--root and --data-option go with"),
         (["{}", "--data-option", "fold=2"], "--root and --data-option go with"),
         (["ucf101", "--root", "{}", "--data-option", "fold=4"], "fold=4"),

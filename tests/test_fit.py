@@ -361,11 +361,11 @@ def test_a_keras_file_tells_what_clips_it_eats(name, shape, own, tmp_path):
 
 
 def test_a_network_of_something_else_is_one_clear_error(tmp_path):
-    vector = keras.Input((8,))
-    model = keras.Model(vector, keras.layers.Dense(3)(vector))
+    rows = keras.Input((5, 8))
+    model = keras.Model(rows, keras.layers.Dense(3)(rows))
     model.save(tmp_path / "m.keras")
 
-    with pytest.raises(RunError, match=r"does not take clips.*\(None, 8\)"):
+    with pytest.raises(RunError, match=r"not take clips.*\(None, 5, 8\)"):
         open_model(tmp_path / "m.keras")
 
 

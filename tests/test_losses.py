@@ -4,7 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_videofusion.training.losses import PartsCrossentropy
+from keras_videofusion.training.losses import (
+    PartsBinaryCrossentropy,
+    PartsCrossentropy,
+)
 
 draw = np.random.default_rng(0)
 
@@ -76,3 +79,48 @@ def test_a_clip_counts_as_much_as_its_classes(parts):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     again = PartsCrossentropy.from_config(loss.get_config())
     assert float(again(truth, scores)) == found
+
+
+SEVERAL = np.array([[1, 0, 1], [0, 0, 1], [1, 1, 0]], dtype="float32")
+
+
+def binary(truth, scores, weights, smoothing):
+    """The mean over the classes, by a plain loop."""
+    total = 0.0
+    for true, score, weight in zip(truth, scores, weights, strict=True):
+        true = true * (1 - smoothing) + 0.5 * smoothing
+        own = -true * np.log(score) - (1 - true) * np.log(1 - score)
+        total += weight * own
+    return total / len(truth)
+
+
+@pytest.mark.parametrize("parts", [None, 4])
+@pytest.mark.parametrize("weights", [None, [2.0, 0.5, 4.0]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_every_class_is_true_or_not_by_itself(parts, weights, smoothing):
+    scores = draw.uniform(0.05, 0.95, (3, parts or 1, 3)).astype("float32")
+
+    loss = PartsBinaryCrossentropy(
+        class_weights=weights, label_smoothing=smoothing
+    )
+    found = float(loss(SEVERAL, scores if parts else scores[:, 0]))
+
+    expected = np.mean(
+        [
+            binary(truth, row, weights or [1, 1, 1], smoothing)
+            for truth, rows in zip(SEVERAL, scores, strict=True)
+            for row in rows
+        ]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    again = PartsBinaryCrossentropy.from_config(loss.get_config())
+    assert float(again(SEVERAL, scores if parts else scores[:, 0])) == found
+
+
+def test_several_labels_of_one_part_are_keras_s_own():
+    scores = draw.uniform(0.05, 0.95, (3, 3)).astype("float32")
+
+    ours = PartsBinaryCrossentropy(label_smoothing=0.2)(SEVERAL, scores)
+
+    theirs = keras.losses.BinaryCrossentropy(label_smoothing=0.2)
+    np.testing.assert_allclose(ours, theirs(SEVERAL, scores), rtol=1e-6)

@@ -1051,6 +1051,76 @@ def test_youtube8m_vectors_may_be_joined(youtube8m):
     assert found.element_spec[0].shape == (None, 1152)
 
 
+def test_youtube8m_is_written_as_vectors(youtube8m, tmp_path):
+    from keras_videofusion.data.catalog import open_catalog
+    from keras_videofusion.data.vectors import read_vectors
+    from keras_videofusion.datasets.youtube8m import vectors
+
+    done = []
+    vectors(youtube8m, tmp_path / "out", progress=lambda *n: done.append(n))
+
+    found = read_vectors(tmp_path / "out")
+    assert (found.kind, found.size, found.each) == ("youtube8m", 1152, 1)
+    assert found.blocks == {"rgb": (0, 1024), "audio": (1024, 1152)}
+    published = datasets.load("youtube8m", youtube8m)
+    assert rows(open_catalog(tmp_path / "out")) == rows(published)
+    assert found.catalog.classes == published.classes
+    for place, name in enumerate("abcde"):
+        right = np.concatenate(means(ord(name)))
+        np.testing.assert_array_equal(found.rows(place), [right])
+    assert done == [(n, 5) for n in range(1, 6)]
+    with pytest.raises(ValueError, match="--overwrite"):
+        vectors(youtube8m, tmp_path / "out")
+
+
+def test_youtube8m_leaves_out_videos_whose_numbers_are_broken(
+    youtube8m, tmp_path
+):
+    from keras_videofusion.datasets.youtube8m import vectors
+
+    def video(name, short=False):
+        found = [x[:-1] if short else x for x in means(ord(name))]
+        return record(name, LABELS[name], mean=found)
+
+    shard(
+        youtube8m / "video/train2.tfrecord",
+        [video("a", short=True), video("b")],
+    )
+    told = []
+
+    found = vectors(
+        youtube8m, tmp_path / "out", on_skip=lambda *one: told.append(one)
+    )
+
+    assert [video.path[-1] for video in found.catalog] == list("bcde")
+    for place, name in enumerate("bcde"):
+        right = np.concatenate(means(ord(name)))
+        np.testing.assert_array_equal(found.rows(place), [right])
+    assert len(found.skipped) == len(told) == 1
+    assert "record 0" in found.skipped[0]["error"]
+
+
+def test_youtube8m_is_learned_by_two_commands(youtube8m, tmp_path, capsys):
+    from keras_videofusion.cli import parse, run
+
+    def call(*words):
+        return run(parse([str(word) for word in words]))
+
+    out, folder = tmp_path / "out", tmp_path / "run"
+    assert call("train", "youtube8m", "--root", youtube8m, "--run", folder) == 2
+    assert "prepare youtube8m OUT" in capsys.readouterr().err
+    assert call("prepare", "youtube8m", out, "--root", youtube8m) == 0
+    assert "5 vectors of 1,152 numbers" in capsys.readouterr().out
+    assert call("train", out, "--model", "feature_mlp", "--width", 0.01,
+                "--option", "scale=null", "--activation", "sigmoid",
+                "--test-split", 0, "--epochs", 1,
+                "--run", folder) == 0  # fmt: skip
+    assert "4 videos to learn, 1 to validate" in capsys.readouterr().out
+    assert call("evaluate", folder, "--split", "validation") == 0
+    assert call("prepare", "youtube8m", out) == 2
+    assert "--root" in capsys.readouterr().err
+
+
 def test_youtube8m_test_records_have_no_labels(youtube8m):
     from keras_videofusion.datasets.youtube8m import features
 

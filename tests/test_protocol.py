@@ -329,9 +329,9 @@ def sequential():
     )
 
 
-def nested():
+def nested(activation="softmax"):
     clip = keras.Input((8,))
-    return keras.Model(clip, dense("softmax")(clip))
+    return keras.Model(clip, dense(activation)(clip))
 
 
 def subclassed():
@@ -348,6 +348,16 @@ def subclassed():
     return made
 
 
+def averaged():
+    """The mean of two parts' sigmoids, one of them nested."""
+    inputs = keras.Input((8,))
+    parts = [
+        keras.layers.Dense(3, activation="sigmoid")(inputs),
+        nested("sigmoid")(inputs),
+    ]
+    return keras.Model(inputs, keras.layers.Average()(parts))
+
+
 NETWORKS = {
     "dense": (lambda: dense("softmax"), "softmax"),
     "dense_sigmoid": (lambda: dense("sigmoid"), "sigmoid"),
@@ -357,6 +367,8 @@ NETWORKS = {
     "softmax_layer": (softmax_layer, "softmax"),
     "sequential": (sequential, "softmax"),
     "nested": (nested, "softmax"),
+    "nested_sigmoid": (lambda: nested("sigmoid"), "sigmoid"),
+    "averaged_sigmoids": (averaged, "sigmoid"),
     "subclassed": (subclassed, "softmax"),
 }
 

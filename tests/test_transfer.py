@@ -9,9 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_videofusion.applications import get_model, MODELS, SlowFusion
-from keras_videofusion.data.catalog import open_catalog
-from keras_videofusion.training import fit, transfer
+from keras_videofusion.applications import (
+    get_model,
+    MODELS,
+    SlowFusion,
+)
+from keras_videofusion.training import transfer
 from keras_videofusion.training.build import build, clip_of
 from keras_videofusion.training.optimizer import (
     KrizhevskySGD,
@@ -20,7 +23,7 @@ from keras_videofusion.training.optimizer import (
     RatedRMSprop,
 )
 from keras_videofusion.training.recipe import Recipe
-from keras_videofusion.training.run import load_model, Run, RunError
+from keras_videofusion.training.run import RunError
 
 SMALL = Recipe(
     width=0.02, size=40, batch=8, epochs=1, learning_rate=1e-3, dropout=0.5
@@ -405,192 +408,3 @@ def test_rates_are_as_many_as_variables_and_not_negative():
         RatedAdam(rates=[-1.0])
     with pytest.raises(ValueError, match="`rates` must be as many as variab"):
         RatedAdam(rates=[1.0]).build([])
-
-
-# Whole runs.
-
-
-@pytest.fixture(scope="module")
-def catalog(shapes_folder):
-    return fit.split(open_catalog(shapes_folder))
-
-
-@pytest.fixture(scope="module")
-def other(catalog):
-    """The same videos, of two classes."""
-    classes = {
-        name: ("along", "across")[i % 2]
-        for i, name in enumerate(catalog.classes)
-    }
-    videos = tuple(
-        dataclasses.replace(v, labels=tuple(classes[x] for x in v.labels))
-        for v in catalog
-    )
-    return dataclasses.replace(
-        catalog, videos=videos, classes=("across", "along")
-    )
-
-
-@pytest.fixture(scope="module")
-def before(catalog, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("transfer") / "before"
-    return fit.train(SMALL, catalog, folder, **QUIET)
-
-
-@pytest.mark.parametrize("train", ["top", "top3", "all"])
-def test_a_run_of_every_regime_is_an_ordinary_one(
-    before, other, tmp_path, train
-):
-    said = []
-    recipe = dataclasses.replace(
-        SMALL, train=train, top_dropout=0.9, weight_decay=0.1
-    )
-    run = fit.train(
-        recipe, other, tmp_path, weights=before.folder, verbose=0,
-        say=said.append,
-    )  # fmt: skip
-    model = run.model()
-    source = before.model()
-    moving = {
-        "top": {"predictions"}, "top3": {"fc6", "fc7", "predictions"}
-    }.get(train, {*BELOW, "predictions"})  # fmt: skip
-    for name in BELOW:
-        assert equal(model, source, [name]) == (name not in moving)
-    told = run.settings["transfer"]
-    assert told["new"] == ["predictions"]
-    assert tuple(told["copied"]) == BELOW
-    line = next(line for line in said if "copied" in line)
-    assert "7 layers copied, predictions new" in line
-    assert all(layer.trainable for layer in model.layers)
-    assert model.predict_on_batch(np.zeros((1, 10, 40, 40, 3))).shape == (1, 2)
-
-
-def test_frozen_averages_stay_and_frozen_dropout_drops_nothing():
-    model = small("c3d", style="quo_vadis", dropout=0.9)
-    model = transfer.regularized(model, "top", 0.0)
-    transfer.freeze(model, "top")
-    model.compile(KrizhevskySGD(0.1, decay=0.5), "categorical_crossentropy")
-    kept = [
-        w
-        for x in model.layers
-        if x.name != "predictions"
-        for w in x.get_weights()
-    ]
-    clips = np.random.default_rng(0).uniform(
-        0, 255, (4, *model.input_shape[1:])
-    )
-    labels = np.eye(3)[[0, 1, 2, 0]]
-    first = model.evaluate(clips, labels, batch_size=4, verbose=0)
-    # Nothing drops and no batch is averaged: training sees the same loss.
-    seen = model.train_on_batch(clips, labels)
-    assert float(seen) == pytest.approx(first, rel=1e-5)
-    now = [
-        w
-        for x in model.layers
-        if x.name != "predictions"
-        for w in x.get_weights()
-    ]
-    for a, b in zip(kept, now, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_old_layers_move_by_their_share(before, other, tmp_path, precision):
-    """One step of plain SGD: a tenth of the rate is a tenth of the way."""
-    found = []
-    for share in (1.0, 0.1):
-        recipe = dataclasses.replace(
-            SMALL, momentum=0.0, weight_decay=0.0, batch=16, old_rate=share,
-            dropout=None, precision=precision, plateau_patience=0,
-            learning_rate=1e-2,
-        )  # fmt: skip
-        run = fit.train(
-            recipe, other, tmp_path / str(share), weights=before.folder, **QUIET
-        )
-        found.append(run.model())
-    source = before.model()
-
-    def way(model, name):
-        return (
-            model.get_layer(name).get_weights()[0]
-            - source.get_layer(name).get_weights()[0]
-        )
-
-    for name in ("fc7", "conv5"):
-        whole, tenth = way(found[0], name), way(found[1], name)
-        assert np.abs(whole).max() > 0
-        np.testing.assert_allclose(
-            tenth, 0.1 * whole, rtol=0.05, atol=np.abs(whole).max() * 1e-3
-        )
-    assert equal(found[0], found[1], ["predictions"])
-
-
-def test_a_stopped_run_with_rates_goes_on_to_the_same_bits(
-    before, other, tmp_path
-):
-    recipe = dataclasses.replace(
-        SMALL, epochs=2, optimizer="adamw", weight_decay=0.01, old_rate=0.1,
-        train="top3", top_dropout=0.5, clip_norm=1.0, accumulate=2,
-    )  # fmt: skip
-    given = {"checkpoint_steps": 1, **QUIET}
-
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            self.epoch = epoch
-
-        def on_train_batch_end(self, batch, logs=None):
-            if self.epoch == 1:
-                raise KeyboardInterrupt
-
-    whole = fit.train(
-        recipe, other, tmp_path / "whole", weights=before.folder, **given
-    )
-    with pytest.raises(KeyboardInterrupt):
-        fit.train(
-            recipe, other, tmp_path / "cut", weights=before.folder,
-            callbacks=[Stop()], **given,
-        )  # fmt: skip
-    # The source is not asked for again.
-    cut = fit.train(recipe, other, tmp_path / "cut", resume=True, **given)
-    for a, b in zip(
-        whole.model().get_weights(), cut.model().get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_a_recipe_of_before_still_loads(before, tmp_path):
-    settings = before.settings
-    for name in ("train", "old_rate", "top_dropout", "cache_activations"):
-        del settings["recipe"][name]
-    del settings["transfer"]
-    (tmp_path / "recipe.json").write_text(json.dumps(settings))
-    assert Run(tmp_path).recipe == before.recipe
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"train": "half"}, "`train` must be one of all, top"),
-        ({"top_dropout": 1.0}, "`top_dropout` must be in"),
-        ({"old_rate": -1.0}, "`old_rate` must be 0 or more"),
-        ({"cache_activations": 4}, "`cache_activations` must be 0, but"),
-        (
-            {"cache_activations": 4, "train": "top", "mixup": 0.2},
-            "`cache_activations` must be 0, but",
-        ),
-    ],
-)
-def test_recipes_out_of_range(changes, told):
-    with pytest.raises(ValueError, match=told):
-        Recipe(**changes)
-
-
-def test_the_kept_network_is_read_without_the_package_of_training(
-    before, other, tmp_path
-):
-    recipe = dataclasses.replace(SMALL, train="top3", top_dropout=0.9)
-    run = fit.train(recipe, other, tmp_path, weights=before.folder, **QUIET)
-    model = load_model(run.path("model.keras"))
-    assert rates(model) == {
-        "fc6_drop": 0.9, "fc6_dropout": 0.9, "fc7_dropout": 0.9
-    }  # fmt: skip

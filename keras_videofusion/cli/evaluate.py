@@ -24,6 +24,7 @@ def flags(verbs):
             "runs/first",
             "runs/first --clips 20 --passes 4 --json metrics.json",
             "runs/first other_videos/ --split all",
+            "runs/baseline other_histograms/",
         ),
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)

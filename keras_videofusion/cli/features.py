@@ -83,8 +83,9 @@ def features(arguments):
         print(printable(line), file=sys.stderr)
     print(
         printable(
-            f"{len(found)} videos, {len(found.skipped)} skipped; {found.each} "
-            f"vectors of {found.size:,} numbers each, in {arguments.out}"
+            f"{len(found)} videos, {len(found.skipped)} skipped; vectors of "
+            f"{found.size:,} numbers, per video: {found.each}; in "
+            f"{arguments.out}"
         )
     )
     return 1 if found.skipped else 0

@@ -479,12 +479,12 @@ def open_catalog(
     that says the same as an earlier one is refused: a video would count
     twice.
 
-    A folder of shards is known by its manifest; its rows are those that the
-    shards were made of.
+    A folder of shards, or of vectors, is known by its manifest; its rows are
+    those that the shards or vectors were made of.
 
     Args:
         data: Folder or CSV file, or the address of a CSV file, of a folder
-            with a `labels.csv`, or of a folder of shards.
+            with a `labels.csv`, or of a folder of shards or vectors.
         group_pattern: Regular expression that reads a video's group off its
             path: its first group, or all that it matches. It wins over a
             `group` column.
