@@ -113,6 +113,9 @@ def test_nothing_unpickles_or_evaluates():
     ("module", "absent"),
     [
         ("keras_videofusion.data.clips", "keras_videofusion.data.pipeline"),
+        # Worker processes load these.
+        ("keras_videofusion.data.check", "keras"),
+        ("keras_videofusion.baseline.histograms", "keras"),
         ("keras_videofusion.training.recipe", "numpy"),
         ("keras_videofusion.cli", "numpy"),
     ],

@@ -16,7 +16,7 @@ def write_arrays(
 ) -> None:
     """Writes arrays as they come.
 
-    Unlike `numpy.savez` it needs one array at a time in memory, and the same
+    Unlike `numpy.savez` it needs one of them at a time in memory. The same
     arrays give the same bytes whenever they are written.
 
     Args:

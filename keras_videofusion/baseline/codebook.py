@@ -290,14 +290,14 @@ def learn_reduced(
     limit = np.inf
     if total > _PCA_SAMPLE:
         limit = np.partition(np.concatenate(keys), _PCA_SAMPLE)[_PCA_SAMPLE]
-    chosen = [
-        np.asarray(part()[own < limit], np.float32)
-        for part, own in zip(parts, keys, strict=True)
-    ]
     if not total:
         return Vocabulary(np.zeros((0, numbers), np.float32), 0.0)
-    mean, axes = _principal(np.concatenate(chosen), numbers, seed)
+    chosen = [
+        part()[own < limit] for part, own in zip(parts, keys, strict=True)
+    ]
+    sample = np.concatenate(chosen, dtype=np.float32, casting="same_kind")
     del chosen
+    mean, axes = _principal(sample, numbers, seed)
     none = np.zeros((0, axes.shape[1]), np.float32)
     reducer = Vocabulary(none, 0.0, mean, axes)
     sample = np.concatenate([reducer.reduced(part()) for part in parts])
@@ -306,13 +306,13 @@ def learn_reduced(
 
 
 def _principal(sample, numbers, seed):
-    """Mean `(raw,)` and axes `(raw, numbers)` of most variance."""
+    """Mean `(raw,)` and axes `(raw, numbers)`; the sample is used up."""
     numbers = min(numbers, len(sample) - 1, sample.shape[1])
     mean = sample.mean(0)
     if not numbers or not (sample != sample[0]).any():
         return mean, np.zeros((sample.shape[1], 0), np.float32)
     pca = _imported("sklearn.decomposition").PCA(
-        numbers, svd_solver="randomized", random_state=seed
+        numbers, copy=False, svd_solver="randomized", random_state=seed
     )
     pca.fit(sample)
     return (

@@ -400,7 +400,7 @@ class Textons:
         windows = np.lib.stride_tricks.sliding_window_view(
             bordered, (SUPPORT, SUPPORT)
         )
-        patches = windows[y, x].reshape(len(spots), -1)
+        patches = windows[y, x].reshape(len(spots), SUPPORT**2)
         return _strongest(patches @ self.flat)
 
 
@@ -415,7 +415,7 @@ def _strongest(responses):
         bars of three scales, Gaussian, Laplacian.
     """
     oriented = np.abs(responses[..., :-2])
-    oriented = oriented.reshape(*responses.shape[:-1], -1, ORIENTATIONS)
+    oriented = oriented.reshape(*responses.shape[:-1], 6, ORIENTATIONS)
     found = np.concatenate([oriented.max(-1), responses[..., -2:]], -1)
     size = np.linalg.norm(found, axis=-1, keepdims=True)
     tiny = np.finfo(np.float32).tiny
@@ -475,6 +475,20 @@ def quadrature(tau: float, omega: float) -> np.ndarray:
     )
 
 
+def response(window: np.ndarray, pair: np.ndarray) -> np.ndarray:
+    """How much goes to and fro at each pixel of a window's middle frame.
+
+    Args:
+        window: Float32 array of shape `(time, height, width)`, smoothed.
+        pair: Float32 array of shape `(2, time)`, what `quadrature` returned.
+
+    Returns:
+        Float32 array of shape `(height, width)`: the detector's R.
+    """
+    even, odd = pair @ window.reshape(len(window), -1)
+    return (even * even + odd * odd).reshape(window.shape[1:])
+
+
 class Cuboids:
     """Small volumes of a video, where something happens and on a grid.
 
@@ -488,8 +502,9 @@ class Cuboids:
     by the deviation of its grey levels, so that contrast does not count.
 
     Beyond a frame's edges its outermost pixels are repeated, before a video
-    its first frame and after it its last; a point there is no interest point.
-    Every frame has its points, then, and a still video has none.
+    its first frame and after it its last, so that every pixel of every frame
+    may be a point, in short videos too; what was added may not. A still video
+    has none.
 
     Args:
         settings: `Settings`.
@@ -528,7 +543,8 @@ class Cuboids:
             Dict by block of `Local`.
         """
         self._take(grey, last)
-        known = self.first + len(self.frames) - self.reach
+        # Frames of which all is there that their descriptors need.
+        known = max(0, self.first + len(self.frames) - self.reach)
         found = {}
         if "cuboid_points" in self.blocks:
             found["cuboid_points"] = self._points(known, last)
@@ -568,8 +584,7 @@ class Cuboids:
         for t in range(self.answered, known):
             begin = t - self.reach - self.first
             window = self.frames[begin : begin + self.shape[0]]
-            even, odd = self.pair @ window.reshape(len(window), -1)
-            answer = (even * even + odd * odd).reshape(window.shape[1:])[inner]
+            answer = response(window, self.pair)[inner]
             self.responses[t] = answer, cv2.dilate(answer, box)
         self.answered = known
         # A point stands out among the frames after it, too.
@@ -640,13 +655,16 @@ class Cuboids:
 
     def _gradients(self, t, y, x):
         """Descriptors: float32 of shape `(places, 3 * 17 * 13 * 13)`."""
+        numbers = 3 * math.prod(self.shape)
+        if not len(t):
+            return np.zeros((0, numbers), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(
             self.frames, self.shape
         )
         volumes = windows[t - self.reach - self.first, y, x]
         slopes = np.stack(np.gradient(volumes, axis=(1, 2, 3)), axis=1)
         deviations = volumes.std(axis=(1, 2, 3))
-        flat = slopes.reshape(len(slopes), 3 * math.prod(self.shape))
+        flat = slopes.reshape(len(slopes), numbers)
         return flat / np.maximum(deviations, np.float32(_FLAT))[:, None]
 
 
@@ -759,6 +777,7 @@ def faces(grey: np.ndarray, settings: Settings) -> np.ndarray:
         1,
         (settings.face_side,) * 2,
         (side, side),
+        min_neighbor_number=settings.face_neighbours,
     )
     return np.array(
         [(one["r"], one["c"], one["height"], one["width"]) for one in found],
@@ -766,7 +785,7 @@ def faces(grey: np.ndarray, settings: Settings) -> np.ndarray:
     ).reshape(-1, 4)
 
 
-# The name by which pip knows what is imported under another.
+# What is known by another name than it is imported by.
 _PROJECTS = {"cv2": "OpenCV", "skimage": "scikit-image", "scipy": "SciPy"}
 
 

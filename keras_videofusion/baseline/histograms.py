@@ -15,6 +15,7 @@ with one thread: so any number of workers, killed and started again as often
 as one likes, writes the same bytes.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -52,19 +53,29 @@ from keras_videofusion.data.files import (
     write_json,
 )
 from keras_videofusion.data.fingerprints import identity
-from keras_videofusion.data.manifest import CATALOG, CLASSES, MANIFEST
+from keras_videofusion.data.manifest import (
+    CATALOG,
+    CLASSES,
+    MANIFEST,
+    read_header,
+)
 from keras_videofusion.data.processes import (
     answer_all,
     code_of,
     name_of,
     Team,
 )
-from keras_videofusion.data.vectors import read_vectors, write_vectors
+from keras_videofusion.data.vectors import (
+    expect_room,
+    read_vectors,
+    write_vectors,
+)
 from keras_videofusion.data.video import reason, VideoError
 
 CODEBOOKS = "codebooks.npz"
 WORK = "work"
 PLAN = "plan.json"
+FORMAT = "keras_videofusion histograms"
 VERSION = 1
 # Words are learned from so many training videos at most, drawn by their names:
 # more would cost a pass over all of them and change no word that matters.
@@ -122,12 +133,13 @@ def compute(
         Karpathy et al., CVPR 2014, section 4.1.
     """
     settings = settings or Settings()
-    _check(catalog, seed, workers, on_error)
+    _check(catalog, out, seed, workers, on_error)
     begun = time.monotonic()
     job = _Job(catalog, os.fspath(out), settings, seed, keep, on_error)
     finished = None if overwrite else read_vectors(job.out)
     if finished is not None:
-        job.expect_same(finished.settings, join(job.out, MANIFEST))
+        # It is as good with kept descriptors as without.
+        job.expect_same(finished.settings, but=("kept",))
         remove(join(job.out, WORK))
     else:
         job.begin(overwrite)
@@ -188,7 +200,7 @@ def vector_of(
     return codebooks.vector(describe(path, codebooks.settings, start, end))
 
 
-def _check(catalog, seed, workers, on_error):
+def _check(catalog, out, seed, workers, on_error):
     if seed < 0:
         raise ValueError(f"`seed` must be 0 or more. Received: seed={seed}")
     if workers is not None and workers < 1:
@@ -199,6 +211,16 @@ def _check(catalog, seed, workers, on_error):
         raise ValueError(
             '`on_error` must be "skip" or "raise". '
             f"Received: on_error={on_error!r}"
+        )
+    if read_header(catalog.root) is not None:
+        raise ValueError(
+            "histograms are made of video files, not of what was made of "
+            f"videos. Received: {catalog.root}"
+        )
+    if absolute(out) == absolute(catalog.root):
+        raise ValueError(
+            "vectors need a folder of their own. Received: OUT=DATA="
+            f"{os.fspath(out)}"
         )
     if not any(video.split == "train" for video in catalog):
         raise ValueError(
@@ -215,6 +237,7 @@ class _Job:
         self.work = join(out, WORK)
         self.on_error = on_error
         self.plan = {
+            "format": FORMAT,
             "version": VERSION,
             "settings": settings.to_json(),
             "seed": seed,
@@ -232,43 +255,53 @@ class _Job:
 
     def begin(self, overwrite):
         """Makes the folder, or takes up work that was stopped."""
-        stands = exists(join(self.work, PLAN))
-        if stands and not overwrite:
-            plan = join(self.work, PLAN)
-            try:
-                before = read_json(plan)
-            except ValueError:
-                before = {}
-            self.expect_same(before, plan)
-        else:
+        before = self._begun()
+        if before is not None and overwrite:
             remove(self.work)
-        if stands and not exists(join(self.out, MANIFEST)):
-            # Stopped between them and the manifest; `write_vectors` would
-            # take them for the user's own.
+        elif before is not None:
+            self.expect_same(before)
+        if before is not None and not exists(join(self.out, MANIFEST)):
+            # Stopped between them and the manifest: they are ours.
             for name in (CATALOG, CLASSES):
                 remove(join(self.out, name))
+        expect_room(self.out, overwrite)
         make_folder(self.work)
         write_json(join(self.work, PLAN), self.plan)
+        # What it held is given up: a call without --overwrite goes on here.
+        for name in (MANIFEST, CATALOG, CLASSES):
+            remove(join(self.out, name))
         if self.common["keep"]:
             make_folder(self.common["keep"])
         self.stand = set(names(self.work))
 
-    def expect_same(self, before, place):
-        """Refuses what belongs to another call."""
+    def _begun(self):
+        """The plan of work that was stopped; None if there is none."""
+        before: Any = None
+        if exists(join(self.work, PLAN)):
+            with contextlib.suppress(ValueError):
+                before = read_json(join(self.work, PLAN))
+        elif not exists(self.work) or not names(self.work):
+            return None
+        if not isinstance(before, dict) or before.get("format") != FORMAT:
+            raise ValueError(
+                f"{self.out} holds something else: name another folder, so "
+                f"that nothing of yours is lost. Received: {WORK} in it"
+            )
+        return before
+
+    def expect_same(self, before, but=()):
+        """Refuses what belongs to another call, whatever `but` says of it."""
+        was = {**before, **(before.get("settings") or {})}
+        now = {**self.plan, **self.plan["settings"]}
         differ = [
             name
-            for name in ("version", "seed", "rows", "kept")
-            if name in self.plan and before.get(name) != self.plan[name]
+            for name, value in now.items()
+            if name not in ("settings", *but) and was.get(name) != value
         ]
-        # A finished folder is as good with kept descriptors as without.
-        if os.path.basename(place) == MANIFEST:
-            differ = [name for name in differ if name != "kept"]
-        was, now = before.get("settings") or {}, self.plan["settings"]
-        differ += [name for name in now if was.get(name) != now[name]]
         if differ:
             raise ValueError(
-                f"{self.out} holds histograms of another call: pass "
-                "--overwrite to replace them, or name another folder. "
+                f"{self.out} holds vectors of another call: pass --overwrite "
+                "to replace them, or name another folder. "
                 f"Different: {', '.join(differ)}"
             )
 
@@ -343,6 +376,7 @@ class _Job:
             return name
 
         sampled = []
+        progress("videos sampled", 0, len(rows))
         for done, name in enumerate(team.in_order(sample, rows), 1):
             progress("videos sampled", done, len(rows))
             if name is not None:
@@ -375,6 +409,7 @@ class _Job:
 
         # Cuboids take longest.
         order = sorted(self.learned, key=lambda block: block.kind != "cuboids")
+        progress("blocks learned", 0, len(order))
         for done, _ in enumerate(team.in_order(learned, order), 1):
             progress("blocks learned", done, len(order))
 
@@ -395,6 +430,7 @@ class _Job:
             return name, answer
 
         rows = range(len(self.catalog))
+        progress("videos described", 0, len(rows))
         for done, (name, answer) in enumerate(team.in_order(vector, rows), 1):
             progress("videos described", done, len(rows))
             if answer is not None and answer.get("error"):
@@ -428,7 +464,7 @@ class _Job:
         }
         answer, status = team.ask(question)
         if status:
-            answer = {"error": f"its decoder crashed ({name_of(status)})"}
+            answer = {"error": f"describing it crashed ({name_of(status)})"}
         _expect_well(answer)
         if self.on_error == "raise" and answer.get("error"):
             raise VideoError(question["path"], answer["error"])

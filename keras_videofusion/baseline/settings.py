@@ -68,7 +68,9 @@ class Settings:
         cuboid_numbers: Integer, what a cuboid's gradients are reduced to.
         cuboid_sigma: Float, scale of the detector in space.
         cuboid_tau: Float, its scale in time.
-        cuboid_omega: Float, its frequency, per frame; 0 for `4 / tau`.
+        cuboid_omega: Float, its frequency, per frame; 0 for `4 / tau`, as
+            printed. By default that is 1.6, which of a wave seen once a frame
+            leaves 0.4. (The authors' program takes `0.5 / tau`.)
         cuboid_threshold: Float, least response of an interest point, of
             frames in 0..1.
         cuboid_rate: Integer, the most interest points per second.
@@ -80,6 +82,7 @@ class Settings:
         faces: Integer, bins for faces per frame; the last for more too.
         face_side: Integer, side of the least face looked for.
         face_scale: Float, ratio of neighbouring sizes looked for.
+        face_neighbours: Integer, hits side by side that make a face.
         neighbours: Integer, nearest words that a descriptor is shared among.
         sample: Integer, descriptors per block that its words are learned of.
         cuboid_sample: Integer, the same of cuboids, which are large.
@@ -112,16 +115,17 @@ class Settings:
     cuboid_sigma: float = 2.0
     cuboid_tau: float = 2.5
     cuboid_omega: float = 0.0
-    cuboid_threshold: float = 1e-3
-    cuboid_rate: int = 60
+    cuboid_threshold: float = 2e-4
+    cuboid_rate: int = 120
     cuboid_time_stride: int = 8
     cuboid_stride: int = 25
     hues: int = 16
     saturations: int = 8
     colour_words: int = 70
     faces: int = 10
-    face_side: int = 30
-    face_scale: float = 1.25
+    face_side: int = 36
+    face_scale: float = 1.2
+    face_neighbours: int = 2
     neighbours: int = 4
     sample: int = 100_000
     cuboid_sample: int = 20_000
@@ -149,6 +153,14 @@ class Settings:
                     f"a number, {'0 or more' if least else 'more than 0'}",
                     value,
                 )
+        omega = self.cuboid_omega or 4 / self.cuboid_tau
+        _expect(
+            abs(omega - round(omega)) >= 0.05,
+            "cuboid_omega",
+            "0.05 or more from a whole number (0 stands for 4 / cuboid_tau): "
+            "seen once a frame, such a wave stands still",
+            omega,
+        )
         _expect(
             self.side >= self.hog_cell * self.hog_block,
             "side",

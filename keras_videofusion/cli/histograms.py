@@ -76,7 +76,7 @@ def flags(verbs):
     work.add_argument(
         "--keep",
         metavar="DIR",
-        help="keep all descriptors here, some 100 kB a frame, so that other "
+        help="keep all descriptors here, some 250 kB a frame, so that other "
         "folds, seeds and vocabularies need not compute them again",
     )
     work.add_argument(

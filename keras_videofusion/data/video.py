@@ -632,7 +632,10 @@ def pictures(path, wanted, resize=None) -> Iterator[np.ndarray]:
     _expect_moderate(path, picture)
     pixels = np.empty((*picture.shape, 3), np.uint8)
     for frame in decoded_frames(os.fspath(path), frames, wanted):
-        picture(frame, pixels)
+        try:
+            picture(frame, pixels)
+        except (av.error.FFmpegError, MemoryError) as error:
+            raise VideoError(path, reason(error)) from error
         yield pixels
 
 
