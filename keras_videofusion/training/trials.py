@@ -383,15 +383,14 @@ class Trials(keras_tuner.Tuner):
         Raises:
             ClusterError: If other processes that share the search are lost.
         """
-        with _environment(self.sharing), _unwarned():
+        # KerasTuner prints what it reads and writes of conditions in messages.
+        mute = redirect_stdout(None) if self.sharing else nullcontext()
+        with _environment(self.sharing), _unwarned(), mute:
             if self.sharing and self.sharing.chief:
                 self._serve()
                 return
-            # KerasTuner prints what it reads of conditions in messages.
-            mute = redirect_stdout(None) if self.sharing else nullcontext()
             try:
-                with mute:
-                    super().search()
+                super().search()
             except FatalRuntimeError as error:
                 raise ClusterError(str(error)) from error
 

@@ -242,12 +242,10 @@ def search(
     if tuner == "hyperband":
         whole = hyperband_trials(hypermodel.base.epochs)
         total = min(whole, trials or whole)
-    ledger = Ledger(folder, hypermodel, objective, total, say)
-    oracle = _oracle(tuner, hypermodel, space, objective, seed, total, ledger)
     skipped, stdout = set(), sys.stdout
 
     def aloud(line):
-        # A worker's own is closed to what KerasTuner prints.
+        # Where a search is shared, it is closed to what KerasTuner prints.
         with redirect_stdout(stdout):
             say(line)
 
@@ -258,6 +256,8 @@ def search(
 
     hypermodel.activations = join(folder, "activations")
     hypermodel.say = aloud
+    ledger = Ledger(folder, hypermodel, objective, total, aloud)
+    oracle = _oracle(tuner, hypermodel, space, objective, seed, total, ledger)
 
     try:
         runner = Trials(
