@@ -18,7 +18,7 @@ from keras_videofusion.cli.flags import (
 )
 from keras_videofusion.cli.output import give, printable, share
 from keras_videofusion.cli.train import recipe_flags, recipe_of
-from keras_videofusion.training.recipe import Recipe, RECIPES
+from keras_videofusion.training.recipe import RECIPES
 
 # A search finds the network by itself, and trains on one device.
 FIXED = ("model", "strategy")
@@ -76,6 +76,7 @@ def _baseline_flags(subjects):
         f"\n\n{SHARING}"
     )
     data_flags(parser)
+    _recipe_flag(parser, "baseline2014")
     _search_flags(parser)
     parser.add_argument(
         "--linear",
@@ -124,15 +125,19 @@ def _finetune_flags(subjects):
     )
     parser.add_argument("source", metavar="MODEL", help=MODEL)
     data_flags(parser)
-    parser.add_argument(
-        "--recipe",
-        choices=RECIPES,
-        default="karpathy2014",
-        help="recipe to start from (default: karpathy2014)",
-    )
+    _recipe_flag(parser, "karpathy2014")
     flow_flag(parser, "needed by such networks")
     _search_flags(parser)
     recipe_flags(parser, without=FIXED)
+
+
+def _recipe_flag(parser, default):
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default=default,
+        help=f"recipe to start from (default: {default})",
+    )
 
 
 def _search_flags(parser):
@@ -193,7 +198,12 @@ def baseline(arguments):
     from keras_videofusion.data.vectors import read_vectors
     from keras_videofusion.training import spaces
 
-    recipe = recipe_of(arguments, Recipe(model="feature_mlp"))
+    recipe = recipe_of(arguments, RECIPES[arguments.recipe])
+    if recipe.model != "feature_mlp":
+        raise CallError(
+            "tune baseline searches feature_mlp: pass --recipe baseline2014. "
+            f"Received: --recipe {arguments.recipe} of {recipe.model}"
+        )
     catalog = open_split(arguments, recipe.seed)
     vectors = read_vectors(catalog.root)
     if vectors is None:
