@@ -36,6 +36,7 @@ from keras_videofusion.training.tuning import (
     HyperRecipe,
     search,
     tune,
+    Tuned,
 )
 
 pytestmark = pytest.mark.filterwarnings(
@@ -819,6 +820,17 @@ def test_only_what_learns_with_weights_has_a_rate_of_its_own():
         made.recipe(hp := keras_tuner.HyperParameters())
         assert ("old_rate" in hp) == known
         assert hp.get("top_dropout") == 0.0
+        assert hp.get("learning_rate") == base.learning_rate
+
+
+def test_a_run_without_validation_has_no_scores_of_it(tmp_path):
+    run = Run(tmp_path)
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    assert Tuned("", None, run).validation == {}
+    (tmp_path / "history.csv").write_text(
+        "epoch,loss,val_loss,val_hit_at_1\n1,0.5,0.5,0.75\n2,0.25,0.6,0.5\n"
+    )
+    assert Tuned("", None, run).validation["val_hit_at_1"] == 0.75
 
 
 def test_the_best_epoch_is_the_one_that_train_keeps():

@@ -326,5 +326,5 @@ def _told(one):
             "values": best["values"],
         },
         "untuned": best["untuned"],
-        "trained": one.validation,
+        "trained": one.validation or None,
     }

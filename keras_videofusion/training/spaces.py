@@ -335,8 +335,9 @@ class HyperLinear(HyperFeatureMLP):
 class HyperFinetune(HyperRecipe):
     """What varies when a trained network learns other classes.
 
-    The dropout of the layers that learn, their rate, and the share of it for
-    those that came with weights, where such learn.
+    The dropout of the layers that learn, their rate, within ten times of the
+    recipe's either way, and the share of it for those that came with weights,
+    where such learn.
 
     Args:
         *args: As for `HyperRecipe`; `recipe.train` says which layers learn.
@@ -348,10 +349,12 @@ class HyperFinetune(HyperRecipe):
     """
 
     def recipe(self, hp):
+        rate = self.base.learning_rate
+        rate = hp.Float(
+            "learning_rate", rate / 10, rate * 10, sampling="log", default=rate
+        )
         found = {
-            "learning_rate": rounded(
-                hp.Float("learning_rate", 1e-4, 1e-1, sampling="log")
-            ),
+            "learning_rate": rounded(rate),
             "top_dropout": rounded(hp.Float("top_dropout", 0.0, 0.9, step=0.1)),
         }
         if self.base.train in ("top3", "all"):

@@ -472,13 +472,16 @@ class Tuned:
 
     @property
     def validation(self):
-        """Dict of the run's scores in the epoch that it kept."""
+        """Dict of the run's scores in the epoch that it kept.
+
+        Empty where no rows validated: the least loss of training chose.
+        """
         rows = csv.DictReader(io.StringIO(read_text(self.run.path(HISTORY))))
         history: dict = {}
         for row in rows:
             for name, value in row.items():
                 history.setdefault(name, []).append(float(value or "nan"))
-        return best_epoch(history)
+        return best_epoch(history) if "val_loss" in history else {}
 
 
 def tune(
