@@ -261,6 +261,49 @@ def test_the_two_newest_are_kept(catalog, tmp_path):
     )
 
 
+def test_epochs_between_checkpoints_change_no_bit(whole, catalog, tmp_path):
+    given = {"checkpoint_epochs": 2, "verbose": 0, "say": quiet}
+    with pytest.raises(KeyboardInterrupt):
+        # In the last epoch.
+        fit.train(
+            SMALL, catalog, tmp_path, callbacks=[Stop(2 * STEPS + 1)], **given
+        )
+    run = Run(tmp_path)
+    assert run.checkpoints() == ["epoch-00002-step-00000000"]
+
+    fit.train(SMALL, catalog, tmp_path, resume=True, **given)
+
+    assert run.checkpoints() == [
+        "epoch-00003-step-00000000",
+        "epoch-00002-step-00000000",
+    ]
+    assert_same(whole, run)
+
+
+@pytest.mark.parametrize("checkpoint_epochs", [1, 5])
+def test_the_best_network_is_kept_whenever_it_was(
+    catalog, tmp_path, checkpoint_epochs
+):
+    class Worse(keras.callbacks.Callback):
+        """Makes the second epoch the best."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = abs(epoch - 1.0)
+            if epoch == 1:
+                self.weights = self.model.get_weights()
+
+    worse = Worse()
+    run = fit.train(
+        SMALL, catalog, tmp_path, checkpoint_epochs=checkpoint_epochs,
+        callbacks=[worse], verbose=0, say=quiet,
+    )  # fmt: skip
+
+    kept = run.model().get_weights()
+    for mine, best in zip(kept, worse.weights, strict=True):
+        np.testing.assert_array_equal(mine, best)
+    assert run.state["best"] == 0.0
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "json"])
 def test_of_a_damaged_checkpoint_the_one_before_serves(
     catalog, whole, two, tmp_path, damage

@@ -12,6 +12,7 @@ from keras_videofusion.cli.flags import (
     flow_flag,
     open_split,
     option,
+    positive,
     root_of,
     split_flags,
     verb_parser,
@@ -79,12 +80,20 @@ def run_flags(parser):
         "(default: in the run's folder)",
     )
     parser.add_argument(
+        "--checkpoint-epochs",
+        metavar="INT",
+        type=positive,
+        default=1,
+        help="keep all that --resume needs after so many epochs, and at the "
+        "end; more where epochs take less time than checkpoints (default: 1)",
+    )
+    parser.add_argument(
         "--checkpoint-steps",
         metavar="INT",
         type=int,
         default=0,
-        help="keep all that --resume needs after so many steps, beside the "
-        "ends of epochs; 0: not for that reason (default: 0)",
+        help="and after so many steps, beside the ends of epochs; 0: not for "
+        "that reason (default: 0)",
     )
     parser.add_argument(
         "--checkpoint-minutes",
@@ -234,6 +243,7 @@ def leave_run(arguments, first):
         flow=arguments.flow,
         cache=arguments.cache,
         activations=arguments.activations,
+        checkpoint_epochs=arguments.checkpoint_epochs,
         checkpoint_steps=arguments.checkpoint_steps,
         checkpoint_minutes=arguments.checkpoint_minutes,
         profile=arguments.profile,

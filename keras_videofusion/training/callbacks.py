@@ -35,8 +35,8 @@ class TrainingError(RuntimeError):
 class Checkpoints(keras.callbacks.Callback):
     """Weights, optimizer, metrics, callbacks' memory and history, on disk.
 
-    They are written at the end of every epoch, and within epochs as often as
-    is asked. A run that is resumed from any of them repeats, on one
+    They are written at the ends of epochs, and within epochs, as often as is
+    asked. A run that is resumed from any of them repeats, on one
     processor, the run that was never stopped to the bit. The one before the
     newest is kept too, in case that the newest is damaged.
 
@@ -55,6 +55,8 @@ class Checkpoints(keras.callbacks.Callback):
             is gone on with count too.
         steps: Integer, steps of a whole epoch.
         state: Dict of the checkpoint that is gone on from, or None.
+        epochs: Integer, a checkpoint after so many epochs, and at the end of
+            training. Until then the best network is kept in memory.
         every: Integer, a checkpoint after so many steps; 0: none within
             epochs for that reason.
         minutes: Float, and after so many minutes; 0: none.
@@ -73,6 +75,7 @@ class Checkpoints(keras.callbacks.Callback):
         metrics,
         steps,
         state=None,
+        epochs=1,
         every=0,
         minutes=0.0,
         ended=lambda: False,
@@ -85,6 +88,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.others = others
         self.metrics = metrics
         self.steps = steps
+        self.epochs = epochs
         self.every = every
         self.seconds = 60 * minutes
         self.ended = ended
@@ -94,6 +98,8 @@ class Checkpoints(keras.callbacks.Callback):
         self.memory = state["memory"] if state else {}
         self.sums = state["metrics"] if state else []
         self.draws = state.get("draws") if state else None
+        # Weights of the best network, where no file has them yet.
+        self.better = None
         self.written = time.monotonic()
 
     def on_train_begin(self, logs=None):
@@ -131,10 +137,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         ended = self.ended()
         often = self.every and done % self.every == 0
-        late = self.seconds and (
-            time.monotonic() - self.written >= self.seconds
-        )
-        if often or late or ended:
+        if often or self.late or ended:
             self.save(self.epoch, done)
         if ended:
             raise TrainingError(
@@ -148,28 +151,69 @@ class Checkpoints(keras.callbacks.Callback):
         row.update({key: float(value) for key, value in logs.items()})
         self.rows.append(row)
         self.draws = drawn()
-        self.save(epoch + 1, 0, row)
+        weights = self.weights(epoch, self.steps)
+        if self.chief:
+            self.judge(row.get(self.monitor, math.nan), weights)
+        ends = epoch + 1 == self.params["epochs"] or self.model.stop_training
+        if ends or (epoch + 1) % self.epochs == 0 or self.late:
+            self.save(epoch + 1, 0)
 
-    def save(self, epoch, step, row=None):
+    def judge(self, value, weights):
+        """Takes weights for the best network's, if they are.
+
+        Args:
+            value: Float, of `monitor`; nan if it is not known.
+            weights: List of arrays.
+        """
+        first = self.better is None and not exists(self.run.path("model.keras"))
+        if first or self.best is None or value < self.best:
+            if math.isfinite(value):
+                self.best = value
+            self.better = weights
+
+    @property
+    def late(self):
+        """Whether the last checkpoint is as old as one may get."""
+        age = time.monotonic() - self.written
+        return bool(self.seconds) and age >= self.seconds
+
+    def weights(self, epoch, step):
+        """The model's weights.
+
+        Args:
+            epoch: Integer, the epoch under way, from 0.
+            step: Integer, steps of it that are done.
+
+        Returns:
+            List of arrays.
+
+        Raises:
+            TrainingError: If a number among them is none.
+        """
+        found = self.model.get_weights()
+        if not all(np.isfinite(weight).all() for weight in found):
+            # The loss may not show it: a rectifier makes 0 of no number.
+            raise diverged(
+                "a weight became infinite or no number",
+                epoch + 1,
+                step,
+                self.run,
+            )
+        return found
+
+    def save(self, epoch, step):
         """Writes a checkpoint.
 
         Args:
             epoch: Integer, whole epochs done.
             step: Integer, steps done of the next.
-            row: Dict, the history's last row, at the end of an epoch.
 
         Raises:
             TrainingError: If it cannot be written.
         """
         state = self.state(epoch, step)
-        weights = self.model.get_weights()
-        if not all(np.isfinite(weight).all() for weight in weights):
-            # The loss may not show it: a rectifier makes 0 of no number.
-            raise diverged(
-                "a weight became infinite or no number",
-                *((epoch, self.steps) if row else (epoch + 1, step)),
-                self.run,
-            )
+        if step:
+            self.weights(epoch, step)
         if not self.chief:
             return
         folder = self.run.path("checkpoints")
@@ -179,15 +223,12 @@ class Checkpoints(keras.callbacks.Callback):
             with written(join(folder, state["weights"])) as draft:
                 self.model.save_weights(draft)
                 state["checksum"] = checksum(draft)
-            if row:
-                value = row.get(self.monitor, math.nan)
-                better = self.best is None or value < self.best
-                if better or not exists(self.run.path("model.keras")):
-                    if math.isfinite(value):
-                        state["best"] = self.best = value
-                    self.network.set_weights(weights)
-                    with written(self.run.path("model.keras")) as draft:
-                        self.network.save(draft)
+            if self.better is not None:
+                self.network.set_weights(self.better)
+                with written(self.run.path("model.keras")) as draft:
+                    self.network.save(draft)
+                self.better = None
+            if self.rows:
                 write_text(self.run.path("history.csv"), table(self.rows))
             write_json(join(folder, name + ".json"), state)
             # Two are kept.

@@ -63,6 +63,7 @@ def train(
     flow=None,
     cache=None,
     activations=None,
+    checkpoint_epochs=1,
     checkpoint_steps=0,
     checkpoint_minutes=10.0,
     profile=None,
@@ -98,6 +99,8 @@ def train(
         activations: Folder in which the frozen part's answers are kept, where
             the recipe asks for that: several runs may share one. The run's
             own if not given.
+        checkpoint_epochs: Integer: a checkpoint after so many epochs, and at
+            the end. More where an epoch takes less time than its checkpoint.
         checkpoint_steps: Integer: a checkpoint after so many steps of an
             epoch, beside the one at its end; 0: none for that reason.
         checkpoint_minutes: Float: and after so many minutes; 0: none. Of
@@ -127,8 +130,9 @@ def train(
     try:
         found = _train(
             devices, recipe, catalog, Run(run), weights, resume, overwrite,
-            on_error, flow, cache, activations, checkpoint_steps,
-            checkpoint_minutes, profile, callbacks, verbose, say,
+            on_error, flow, cache, activations, checkpoint_epochs,
+            checkpoint_steps, checkpoint_minutes, profile, callbacks, verbose,
+            say,
         )  # fmt: skip
     except BaseException as error:
         devices.close(
@@ -141,8 +145,8 @@ def train(
 
 def _train(
     devices, recipe, catalog, run, weights, resume, overwrite, on_error, flow,
-    cache, activations, checkpoint_steps, checkpoint_minutes, profile,
-    callbacks, verbose, say,
+    cache, activations, checkpoint_epochs, checkpoint_steps,
+    checkpoint_minutes, profile, callbacks, verbose, say,
 ):  # fmt: skip
     """Does what `train` promises, on these devices."""
     if not devices.chief:
@@ -339,6 +343,7 @@ def _train(
             metrics,
             count,
             state,
+            epochs=checkpoint_epochs,
             every=checkpoint_steps,
             # No two machines' clocks agree on a step.
             minutes=0 if devices.part else checkpoint_minutes,
