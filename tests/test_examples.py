@@ -41,6 +41,13 @@ def test_two_devices(shapes_folder, tmp_path):
     assert "epoch,hit_at_1" in out
 
 
+def test_own_space(shapes_folder, tmp_path):
+    out = example("own_space.py", shapes_folder, "--smoke", cwd=tmp_path)
+    assert "runs/searched: {'learning_rate'" in out
+    assert (tmp_path / "runs/searched/model.keras").is_file()
+    assert (tmp_path / "runs/searched-search/search.csv").is_file()
+
+
 def test_classify_a_file(shapes_folder, tmp_path):
     from keras_videofusion.data.catalog import open_catalog
     from keras_videofusion.training import Recipe

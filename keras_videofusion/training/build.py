@@ -198,6 +198,27 @@ def _fed(base, spec):
     )
 
 
+def drawing(recipe):
+    """What a recipe asks of the clips that it is trained on.
+
+    Args:
+        recipe: `Recipe`.
+
+    Returns:
+        Dict, arguments of `keras_videofusion.data.pipeline.training_clips`.
+    """
+    return {
+        "seed": recipe.seed,
+        "clips_per_video": recipe.clips_per_video,
+        "augment": recipe.augment,
+        "sampler": recipe.sampler,
+        "jitter": recipe.jitter,
+        "mixup": recipe.mixup,
+        "activation": recipe.activation,
+        "alike": "classes" if recipe.balance == "sampling" else "videos",
+    }
+
+
 def optimizer_of(recipe, rates=None):
     """The optimizer of a recipe, as Keras knows it.
 

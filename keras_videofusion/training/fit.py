@@ -34,7 +34,12 @@ from keras_videofusion.training.activations import (
     Stitched,
     Top,
 )
-from keras_videofusion.training.build import build, clip_of, compiled
+from keras_videofusion.training.build import (
+    build,
+    clip_of,
+    compiled,
+    drawing,
+)
 from keras_videofusion.training.callbacks import (
     Checkpoints,
     checksum,
@@ -215,16 +220,9 @@ def _train(
             learned,
             spec,
             recipe.batch,
-            seed=recipe.seed,
-            clips_per_video=recipe.clips_per_video,
+            **drawing(recipe),
             first_epoch=epoch,
             first_step=step,
-            augment=recipe.augment,
-            sampler=recipe.sampler,
-            jitter=recipe.jitter,
-            mixup=recipe.mixup,
-            activation=recipe.activation,
-            alike="classes" if recipe.balance == "sampling" else "videos",
             on_error=on_error,
             # Who reads shards for another calls no Python.
             on_skip=skip if worker is None else None,

@@ -22,7 +22,12 @@ from keras_videofusion.data.pipeline import (
 from keras_videofusion.data.vectors import read_vectors, VectorSpec
 from keras_videofusion.training import fit, transfer
 from keras_videofusion.training.activations import kept_activations, Top
-from keras_videofusion.training.build import build, clip_of, compiled
+from keras_videofusion.training.build import (
+    build,
+    clip_of,
+    compiled,
+    drawing,
+)
 from keras_videofusion.training.callbacks import Rate, TrainingError
 from keras_videofusion.training.recipe import Recipe
 
@@ -213,26 +218,15 @@ class HyperRecipe(keras_tuner.HyperModel):
                 say=self.say,
             )
             spec, cache = VectorSpec(self.top.size), None
-        reading = {
-            "activation": recipe.activation,
-            "on_error": on_error,
-            "on_skip": on_skip,
-            "flow": flow,
-        }
+        reading = {"on_error": on_error, "on_skip": on_skip, "flow": flow}
         count = steps(learned, recipe.batch, recipe.clips_per_video)
         return model.fit(
             training_clips(
                 learned,
                 spec,
                 recipe.batch,
-                seed=recipe.seed,
-                clips_per_video=recipe.clips_per_video,
+                **drawing(recipe),
                 first_epoch=initial_epoch,
-                augment=recipe.augment,
-                sampler=recipe.sampler,
-                jitter=recipe.jitter,
-                mixup=recipe.mixup,
-                alike="classes" if recipe.balance == "sampling" else "videos",
                 cache=cache,
                 **reading,
             ),
@@ -244,6 +238,7 @@ class HyperRecipe(keras_tuner.HyperModel):
                 spec,
                 recipe.batch,
                 clips=recipe.validation_clips,
+                activation=recipe.activation,
                 **reading,
             ),
             callbacks=[
