@@ -147,7 +147,7 @@ def check(
     Raises:
         ValueError: If one is wrong; it is named.
     """
-    if include_top and not (_whole(classes) and classes >= 1):
+    if include_top and not (whole(classes) and classes >= 1):
         raise ValueError(
             "`classes` must be an integer, 1 or more. "
             f"Received: classes={classes!r}"
@@ -288,7 +288,7 @@ def _input_shapes(clip, tensor, shape, least, include_top, any_time):
     """The input's shape by stream, checked."""
     frames, side = least if isinstance(least, tuple) else (1, least)
     if tensor is not None:
-        shape = _tensor_shape(tensor, shape)
+        shape = tensor_shape(tensor, shape)
     if shape is None:
         # Without a top nothing hangs on height and width, nor on time where
         # the network does not hold it fast.
@@ -336,12 +336,12 @@ def _stream_shape(stream, shape, own, least, include_top, any_time):
             f"`input_shape` must begin with {own[0]}, the frames of this "
             f"network's clip. Received: input_shape={shape}"
         )
-    if time is not None and (not _whole(time) or time < frames):
+    if time is not None and (not whole(time) or time < frames):
         raise ValueError(
             f"`input_shape` must begin with {frames} or more, the frames of "
             f"a clip. Received: input_shape={shape}"
         )
-    if not _whole(channels) or channels < 1:
+    if not whole(channels) or channels < 1:
         raise ValueError(
             "`input_shape` must end with the number of channels. "
             f"Received: input_shape={shape}"
@@ -355,7 +355,7 @@ def _stream_shape(stream, shape, own, least, include_top, any_time):
             stacklevel=6,  # the builder's caller
         )
     known = [length for length in (height, width) if length is not None]
-    if any(not _whole(length) or length < side for length in known):
+    if any(not whole(length) or length < side for length in known):
         raise ValueError(
             f"Input size must be at least {side}x{side}. "
             f"Received: input_shape={shape}"
@@ -368,8 +368,20 @@ def _stream_shape(stream, shape, own, least, include_top, any_time):
     return shape
 
 
-def _tensor_shape(tensor, shape):
-    """What `input_tensor` says of the shape; `input_shape` must agree."""
+def tensor_shape(tensor, shape):
+    """What `input_tensor` says of the shape; `input_shape` must agree.
+
+    Args:
+        tensor: The builder's `input_tensor`; of several inputs a dict.
+        shape: The builder's `input_shape`.
+
+    Returns:
+        Tuple without the batch, or a dict of them.
+
+    Raises:
+        TypeError: If it is no Keras tensor.
+        ValueError: If the two differ.
+    """
     several = isinstance(tensor, dict)
     own: dict | tuple
     for one in tensor.values() if several else (tensor,):
@@ -455,5 +467,6 @@ def _check_activation(activation, weights):
         )
 
 
-def _whole(value):
+def whole(value):
+    """Whether an argument is an integer."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -19,6 +19,8 @@ from keras_videofusion.applications.assembly import (
     check,
     predictions,
     sources,
+    tensor_shape,
+    whole,
 )
 from keras_videofusion.applications.inception import expect_one_of
 from keras_videofusion.applications.notation import Making
@@ -139,7 +141,7 @@ def _reach(rooted, size):
 
 def _hidden(hidden):
     found = tuple(hidden) if isinstance(hidden, tuple | list) else (hidden,)
-    if not all(_whole(units) and units >= 1 for units in found):
+    if not all(whole(units) and units >= 1 for units in found):
         raise ValueError(
             "`hidden` must be integers, 1 or more, units of the hidden "
             f"layers. Received: hidden={hidden!r}"
@@ -163,24 +165,13 @@ def _rates(dropout, hidden):
 def _size(tensor, shape):
     """Numbers of a vector, checked."""
     if tensor is not None:
-        if not keras.utils.is_keras_tensor(tensor):
-            raise TypeError(
-                "`input_tensor` must be a Keras tensor, such as `keras.Input` "
-                f"returns. Received: input_tensor of {type(tensor)}"
-            )
-        own = tuple(tensor.shape[1:])
-        if shape is not None and tuple(shape) != own:
-            raise ValueError(
-                f"`input_shape` must be that of `input_tensor`, {own}, or "
-                f"None. Received: input_shape={shape}"
-            )
-        shape = own
+        shape = tensor_shape(tensor, shape)
     if shape is None:
         return HISTOGRAMS.size
     if (
         not isinstance(shape, tuple | list)
         or len(shape) != 1
-        or not _whole(shape[0])
+        or not whole(shape[0])
         or shape[0] < 1
     ):
         raise ValueError(
@@ -188,7 +179,3 @@ def _size(tensor, shape):
             f"vector. Received: input_shape={shape}"
         )
     return shape[0]
-
-
-def _whole(value):
-    return isinstance(value, int) and not isinstance(value, bool)
