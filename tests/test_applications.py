@@ -1221,8 +1221,18 @@ def test_networks_state_the_papers_clips(
     assert (spec.chunks, spec.spacing) == chunks
 
 
-def test_every_network_has_a_clip():
-    assert [name for name, *_ in CLIPS] == list(MODELS)
+def test_every_network_states_a_clip_or_a_vector():
+    """Karpathy et al., section 4.1: 25,000 numbers."""
+    vectors = {
+        name: applications.clip_spec(name).size
+        for name in MODELS
+        if isinstance(MODELS[name].spec, VectorSpec)
+    }
+
+    assert vectors == {"feature_mlp": 25_000}
+    assert [name for name, *_ in CLIPS] == [
+        name for name in MODELS if name not in vectors
+    ]
 
 
 def test_preprocessing_leaves_clips_alone():
