@@ -30,7 +30,7 @@ from keras_videofusion.data.vectors import read_vectors
 from keras_videofusion.evaluation import metrics, pictures
 from keras_videofusion.evaluation.scores import Scores
 from keras_videofusion.training.recipe import Recipe, RECIPES
-from keras_videofusion.training.spaces import HyperRecipe
+from keras_videofusion.training.spaces import HyperRecipe, release
 
 UNTUNED = RECIPES["baseline2014"]
 
@@ -127,6 +127,7 @@ def answers(place, found, seed):
         model = space.build(values)
         space.fit(values, model, x[~held], y[~held], verbose=0)
         said[name] = model.predict(x[held], verbose=0).argmax(1).tolist()
+        release(model)
         keras.backend.clear_session()
     return {"truth": y[held].argmax(1).tolist(), "answers": said}
 

@@ -15,6 +15,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 from browser import Browser, chromium
 from tensorboard.backend.event_processing import event_accumulator as reader
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -307,6 +308,38 @@ def test_a_failed_trial_is_told_and_others_follow(vectors, tmp_path):
     assert sessions(tmp_path / "tensorboard")["trial-1"][1] == (
         Status.STATUS_FAILURE
     )
+
+
+def test_networks_that_were_tried_keep_no_memory(vectors, tmp_path):
+    """TensorFlow keeps their variables; what these held must be gone."""
+    kept = []
+
+    class Keeping(HyperFeatureMLP):
+        def build(self, hp):
+            model = super().build(hp)
+            kept.extend(model.variables)
+            return model
+
+        def fit(self, hp, model, *args, **kwargs):
+            found = super().fit(hp, model, *args, **kwargs)
+            kept.extend(model.optimizer.variables)
+            if len(kept) > 20:
+                raise RuntimeError("trials that fail, too")
+            return found
+
+    search(
+        space(Keeping),
+        open_catalog(vectors),
+        tmp_path / "search",
+        trials=2,
+        say=quiet,
+    )
+
+    sizes = [
+        np.prod(tf.raw_ops.VariableShape(input=x.value.handle)) for x in kept
+    ]
+    assert len(sizes) > 20
+    assert not any(sizes)
 
 
 def test_a_loss_that_is_no_number_fails_a_trial(vectors, tmp_path):

@@ -35,7 +35,7 @@ from keras_videofusion.data.files import (
     write_text,
 )
 from keras_videofusion.training.cluster import BEAT, ClusterError
-from keras_videofusion.training.spaces import rounded
+from keras_videofusion.training.spaces import release, rounded
 from keras_videofusion.training.tensorboard import TensorBoard
 
 # Seconds: how long a worker may not be heard of until its trial goes to
@@ -541,15 +541,21 @@ class Trials(keras_tuner.Tuner):
             keras_tuner.engine.trial.Trial(hp, name),
             number - 1,
         )
-        return self.hypermodel.fit(
-            hp,
-            self.hypermodel.build(hp),
-            learned,
-            validation_data=watched,
-            callbacks=[*callbacks, board],
-            verbose=0,
-            **self.reading,
-        )
+        model = self.hypermodel.build(hp)
+        try:
+            fitted = self.hypermodel.fit(
+                hp,
+                model,
+                learned,
+                validation_data=watched,
+                callbacks=[*callbacks, board],
+                verbose=0,
+                **self.reading,
+            )
+            # Without the network, which a `History` holds.
+            return getattr(fitted, "history", fitted)
+        finally:
+            release(model)
 
     def _expect_chief(self):
         """Ends a worker whose chief is gone."""

@@ -200,7 +200,8 @@ def search(
             was under way begins anew; starts one in an empty folder. More
             trials than at first lengthen it.
         overwrite: Replaces the search that stands in the folder.
-        callbacks: Keras callbacks that can be copied.
+        callbacks: Keras callbacks that can be copied; a trial's network is
+            emptied when it is over.
         later: Integer, searches that processes which share this one have
             shared before it.
         say: Function of one line of text.
