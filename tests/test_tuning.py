@@ -216,12 +216,14 @@ def test_a_search_lands_as_runs_whose_loss_is_the_best_trials(tuned):
         rows = found_in(one.found.folder)
         assert [row["trial"] for row in rows] == ["0", "1", "2"]
         assert {row["status"] for row in rows} == {"COMPLETED"}
-        best = min(rows, key=lambda row: float(row["val_loss"]))
         saved = json.loads(Path(one.found.folder, "best.json").read_text())
-        assert saved["trial"] == best["trial"]
+        losses = {row["trial"]: float(row["val_loss"]) for row in rows}
+        losses[None] = saved["untuned"]["val_loss"]
+        best = min(losses, key=losses.get)
+        assert saved["trial"] == best
         assert one.run.recipe == one.found.recipe
         assert one.validation["val_loss"] == pytest.approx(
-            float(best["val_loss"]), rel=1e-5
+            losses[best], rel=1e-5
         )
         assert set(one.found.best["untuned"]) >= {"val_loss", "val_hit_at_1"}
         assert Path(one.found.folder, "search.png").read_bytes()[:4] == (
@@ -308,6 +310,52 @@ def test_a_failed_trial_is_told_and_others_follow(vectors, tmp_path):
     assert sessions(tmp_path / "tensorboard")["trial-1"][1] == (
         Status.STATUS_FAILURE
     )
+
+
+@pytest.mark.parametrize("objective", ["val_loss", "val_hit_at_1"])
+def test_where_no_trial_is_better_the_recipe_stays_as_it_was(
+    vectors, tmp_path, objective, capfd
+):
+    class Poor(HyperFeatureMLP):
+        def recipe(self, hp):
+            return dataclasses.replace(super().recipe(hp), learning_rate=1e-9)
+
+    base = dataclasses.replace(
+        RECIPE,
+        optimizer="adam",
+        learning_rate=0.02,
+        epochs=6,
+        dropout=0.0,
+        options={"hidden": [32], "scale": None},
+    )
+    (one,) = tune(
+        {"": space(Poor, recipe=base)},
+        open_catalog(vectors),
+        tmp_path / "run",
+        trials=2,
+        objective=objective,
+        verbose=0,
+        say=print,
+    )
+
+    best = one.found.best
+    assert (best["trial"], best["values"]) == (None, {})
+    assert best["score"] == best["untuned"][objective]
+    assert one.run.recipe == base
+    assert one.validation[objective] == pytest.approx(best["score"], rel=1e-5)
+    assert "training the untuned recipe in" in capfd.readouterr().out
+
+
+def test_the_linear_model_is_linear_before_it_is_tuned():
+    given = dataclasses.replace(
+        RECIPE, dropout=0.2, options={"hidden": [4, 4], "dropout": [0, 0, 0.5]}
+    )
+    linear = space(HyperLinear, recipe=given)
+
+    model = linear.unvaried(linear.base).build(keras_tuner.HyperParameters())
+
+    dense = [x for x in model.layers if isinstance(x, keras.layers.Dense)]
+    assert [layer.units for layer in dense] == [3]
 
 
 def test_networks_that_were_tried_keep_no_memory(vectors, tmp_path):
@@ -789,7 +837,7 @@ def test_the_verb_searches_and_tells(vectors, tmp_path, capfd):
     said, _ = capfd.readouterr()
     assert "2 of 2 trials are done" in said
     assert "feature_mlp, untuned" in said
-    assert re.search(r"feature_mlp, trial \d .* %   2 folds", said)
+    assert re.search(r"feature_mlp, best .* %   2 folds", said)
 
 
 def test_the_verb_refuses_what_holds_no_vectors(shapes_folder, tmp_path, capfd):

@@ -63,9 +63,9 @@ def _baseline_flags(subjects):
         "`videofusion features` write them. Learning rate, weight decay, one "
         "hidden layer or two, their units and the dropout before every layer "
         "are searched; of the linear model, with as many trials, what it has "
-        "of these. The best of each is trained as `videofusion train` does, "
-        "into RUN and RUN-linear; the searches stand in RUN-search and "
-        "RUN-linear-search."
+        "of these. The best of each, the recipe as it was given among them, is "
+        "trained as `videofusion train` does, into RUN and RUN-linear; the "
+        "searches stand in RUN-search and RUN-linear-search."
     )
     parser.epilog = (
         "examples:\n"
@@ -280,7 +280,7 @@ def _tune(arguments, found, catalog, recipe):
         best = one.found.best
         for title, row, rows in (
             (f"{name}, untuned", best["untuned"], scored),
-            (f"{name}, trial {best['trial']}", best, scored),
+            (f"{name}, best", best, scored),
             (f"{name}, trained", one.validation, "validation"),
         ):
             print(f"{_line(title, row)}   {rows}")
@@ -302,8 +302,9 @@ def _print_best(one):
     failed = sum(row["status"] != "COMPLETED" for row in rows)
     print(
         printable(
-            f"\n{one.run.folder}: the best of {len(rows)} trials"
-            f"{f', {failed} of which failed' * bool(failed)}"
+            f"\n{one.run.folder}: {one.found.name}, the best of {len(rows)} "
+            f"trials{f', {failed} of which failed,' * bool(failed)} and of the "
+            "recipe as given"
         )
     )
     for name, value in best["values"].items():

@@ -118,6 +118,8 @@ class HyperRecipe(keras_tuner.HyperModel):
             A `HyperRecipe`.
         """
         found: Any = copy.copy(self)
+        # KerasTuner binds it to the space that it was made for.
+        del found.build
         found.base = recipe
         found.recipe = lambda hp: recipe
         return found
@@ -326,6 +328,18 @@ class HyperLinear(HyperFeatureMLP):
     """
 
     most = 0
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # As it stands, too; a rate per layer was for others.
+        options = {
+            name: value
+            for name, value in self.base.options.items()
+            if name != "dropout"
+        }
+        self.base = dataclasses.replace(
+            self.base, options={**options, "hidden": []}
+        )
 
 
 class HyperFinetune(HyperRecipe):

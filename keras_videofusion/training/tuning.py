@@ -147,6 +147,8 @@ class Found:
         rows: List of dicts, a trial each, as `search.csv` has them.
         best: Dict: `trial`, `score`, `values`, `recipe` of the best trial and
             `untuned`, the scores of the recipe that nothing was varied of.
+            Where no trial is better than that one, it is the best: `trial` is
+            None then, and `values` is empty.
     """
 
     folder: str
@@ -157,6 +159,12 @@ class Found:
     def recipe(self):
         """The best trial's `Recipe`."""
         return Recipe.from_json(self.best["recipe"])
+
+    @property
+    def name(self):
+        """String, what the best is called."""
+        trial = self.best["trial"]
+        return "the untuned recipe" if trial is None else f"trial {trial}"
 
 
 def search(
@@ -183,6 +191,8 @@ def search(
     of the least loss, which is the one that `train` keeps. It has a seed of
     its own, drawn from the search's and the trial's number, so that a search
     repeats. A trial that fails is marked so and told, and others follow.
+    After all of them the recipe is trained as it was given, and may be the
+    best.
 
     Processes whose environment names KerasTuner's chief share one search.
 
@@ -381,15 +391,15 @@ class Ledger:
             return read_text(place).strip()
         return (trial.message or "its worker knows why").strip().split("\n")[-1]
 
-    def best(self, rows):
-        """The row of the best score, of several the one of the least loss."""
+    def rank(self, row):
+        """Sorts scores, the best first, of several that of the least loss."""
         sign = 1 if OBJECTIVES[self.objective] == "min" else -1
+        return sign * row[self.objective], row["val_loss"]
+
+    def best(self, rows):
+        """The row of the best trial; None if none was completed."""
         done = [row for row in rows if row["status"] == "COMPLETED"]
-        return min(
-            done,
-            key=lambda row: (sign * row["score"], row["val_loss"]),
-            default=None,
-        )
+        return min(done, key=self.rank, default=None)
 
     def write(self, rows, untuned=None):
         """Writes `search.csv`, `best.json` and, last, `search.png`."""
@@ -398,14 +408,19 @@ class Ledger:
         if best is None:
             return None
         trial = self.oracle.trials[best["trial"]]
-        recipe = self.runner.recipe_of(trial.trial_id, trial.hyperparameters)
+        name, values = trial.trial_id, shown(trial.hyperparameters.values)
+        recipe = self.runner.recipe_of(name, trial.hyperparameters)
+        whole = untuned and "error" not in untuned
+        if whole and self.rank(untuned) <= self.rank(best):
+            best, name, values = untuned, None, {}
+            recipe = self.runner.base
         found = {
-            "trial": best["trial"],
-            "score": best["score"],
+            "trial": name,
+            "score": best[self.objective],
             "objective": self.objective,
             "val_loss": best["val_loss"],
             "val_hit_at_1": best["val_hit_at_1"],
-            "values": shown(trial.hyperparameters.values),
+            "values": values,
             "untuned": untuned,
             "recipe": recipe.to_json(),
         }
@@ -554,7 +569,7 @@ def tune(
     trained = []
     for name, hypermodel in spaces.items():
         recipe, own = found[name].recipe, Run(places[name][0])
-        say(f"training trial {found[name].best['trial']} in {own.folder}")
+        say(f"training {found[name].name} in {own.folder}")
         # A search that was lengthened may have found a better one.
         other = resume and own.exists and own.recipe != recipe
         fit.train(
