@@ -706,6 +706,29 @@ def call(*words):
     return call_verb(parse([str(word) for word in words]))
 
 
+@pytest.mark.parametrize(
+    ("kind", "papers"), [("histograms", "55.3"), ("features", "–")]
+)
+def test_a_report_sets_the_papers_baseline_beside_histograms_alone(
+    tmp_path, kind, papers
+):
+    """Karpathy et al., CVPR 2014, table 1: video Hit@1 and no other."""
+    catalog, data = listed(), tmp_path / "v"
+    write_vectors(data, catalog, SIZE, drawn(catalog), kind=kind)
+    assert call("train", data, "--model", "feature_mlp", "--width", 0.01,
+                "--epochs", 1, "--run", tmp_path / "run") == 0  # fmt: skip
+    assert call("evaluate", tmp_path / "run") == 0
+
+    assert call("report", tmp_path / "run", "--out", tmp_path) == 0
+
+    rows = (tmp_path / "report.md").read_text().splitlines()
+    (row,) = (row for row in rows if "feature_mlp" in row)
+    assert row.split(" | ")[-3:] == ["–", papers, "– |"]
+    page = (tmp_path / "report.html").read_text()
+    assert "A video is a vector" in page
+    assert "clips of every video" not in page
+
+
 def test_train_evaluate_report_on_vectors(folder, tmp_path, capsys):
     run = tmp_path / "run"
 

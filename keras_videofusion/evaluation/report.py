@@ -48,6 +48,8 @@ PAPER = {
     "late_fusion": (40.7, 59.3, 78.7),
     "slow_fusion": (41.9, 60.9, 80.2),
 }
+# "Feature histograms + neural net": the network upon vectors, of this kind.
+PAPER_HISTOGRAMS = (math.nan, 55.3, math.nan)
 # Single-frame, early, late and slow fusion together.
 PAPER_AVERAGE = (41.4, 63.9, 82.4)
 AVERAGED = {"single_frame", "early_fusion", "late_fusion", "slow_fusion"}
@@ -79,6 +81,14 @@ class _Run:
     @property
     def model(self) -> str:
         return str(self.recipe.get("model", DASH))
+
+    @property
+    def paper(self) -> tuple[float, ...] | None:
+        """The paper's figures of such a run; None if it has none."""
+        vectors = self.settings.get("vectors")
+        if isinstance(vectors, dict) and vectors.get("kind") == "histograms":
+            return PAPER_HISTOGRAMS
+        return PAPER.get(self.model)
 
     def of(self, name: str) -> float:
         """A number of `metrics.json`; `nan` if there is none."""
@@ -208,7 +218,7 @@ def _catalog(run: _Run) -> Catalog | None:
 def _results(runs: Sequence[_Run]) -> Iterator[dict[str, Any]]:
     """A row per run, and one for their average if it can be had."""
     for run in runs:
-        yield _result(run, PAPER.get(run.model))
+        yield _result(run, run.paper)
     average = _average(runs)
     if average is not None:
         models = {run.model for run in runs if run.scores is not None}
@@ -487,6 +497,9 @@ def _protocol(protocol: Mapping[str, Any]) -> str:
     """One sentence on how clips were scored."""
     if "clips" not in protocol:
         return ""
+    chance = "The dotted line is chance."
+    if "features" in protocol.get("clip", ()):
+        return f"A video is a vector, or the mean over several. {chance}"
     passes = protocol.get("passes")
     crops = (
         "the centre crop"
@@ -496,8 +509,7 @@ def _protocol(protocol: Mapping[str, Any]) -> str:
     return (
         f"{protocol['clips']} {protocol.get('sampler', '')} clips of every "
         f"video, each seen as {crops}; probabilities are averaged over the "
-        "passes of a clip, then over the clips of a video. The dotted line is "
-        "chance."
+        f"passes of a clip, then over the clips of a video. {chance}"
     )
 
 
