@@ -722,7 +722,7 @@ def test_a_report_sets_the_papers_baseline_beside_histograms_alone(
     assert call("report", tmp_path / "run", "--out", tmp_path) == 0
 
     rows = (tmp_path / "report.md").read_text().splitlines()
-    (row,) = (row for row in rows if "feature_mlp" in row)
+    (row,) = (row for row in rows if row.startswith("| run | feature"))
     assert row.split(" | ")[-3:] == ["–", papers, "– |"]
     page = (tmp_path / "report.html").read_text()
     assert "A video is a vector" in page
