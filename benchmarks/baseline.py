@@ -1,7 +1,7 @@
 """The histogram baseline, each recording left out once, and its blocks.
 
     python benchmarks/baseline.py DATA --out DIR [--folds 10] [--seeds 3]
-        [--trials 8] [--inner 3]
+        [--trials 6] [--inner 3] [--epochs 40]
 
 Words are learned without the recordings that are left out, and so is the
 network: its numbers are searched on folds of the others, by `videofusion tune
@@ -32,8 +32,6 @@ from keras_videofusion.evaluation.scores import Scores
 from keras_videofusion.training.recipe import Recipe, RECIPES
 from keras_videofusion.training.spaces import HyperRecipe, release
 
-UNTUNED = RECIPES["baseline2014"]
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -41,8 +39,9 @@ def main():
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--folds", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--inner", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=40)
     given = parser.parse_args()
     told = {}
     for fold in range(1, given.folds + 1):
@@ -56,6 +55,9 @@ def main():
             if not seed:
                 found = searched(place, given)
             if not (place / "told.json").is_file():
+                found["untuned"] = dataclasses.replace(
+                    RECIPES["baseline2014"], epochs=given.epochs
+                )
                 write_json(place / "told.json", answers(place, found, seed))
             told[seed, fold] = json.loads((place / "told.json").read_text())
             rows = told[seed, fold]
@@ -82,7 +84,7 @@ def searched(place, given):
             *("tune", "baseline", place / "vectors", "--run", run, "--resume"),
             *("--recipe", "baseline2014", "--validation-split", 0),
             *("--validation-folds", given.inner, "--trials", given.trials),
-            *("--units", 64, 512),
+            *("--units", 64, 256, "--epochs", given.epochs),
         )
         for name in ("run", "run-linear"):
             verb("evaluate", place / name, "--clips", 1, "--passes", 1)
@@ -103,11 +105,7 @@ def answers(place, found, seed):
     x = np.stack([vectors.rows(row)[0] for row in range(len(catalog))])
     y = catalog.truth.astype("float32")
     held = np.array([video.split == "test" for video in catalog])
-    recipes = {
-        "network": found["network"],
-        "linear": found["linear"],
-        "untuned": UNTUNED,
-    }
+    recipes = dict(found)
     if not seed:
         for name, (begin, end) in vectors.blocks.items():
             rest = [[0, begin], [end, vectors.size]]

@@ -26,7 +26,7 @@ def flags(verbs):
             "runs/first videos/ fc7/ --layer fc7 --clips 5 --per clip",
             "s3d:kinetics400 videos/ s3d/ --clips 4 --passes 1",
             "runs/first fc7/ --layer fc7 && videofusion train fc7/ "
-            "--model feature_mlp --run runs/on_fc7",
+            "--recipe baseline2014 --run runs/on_fc7",
         ),
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)

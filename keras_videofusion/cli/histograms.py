@@ -30,7 +30,7 @@ def flags(verbs):
             "list.csv fold2/ --fold 2/10 --keep descriptors/ --seed 1",
             "videos/ small/ --set hog_dense_words=400 --set fit=stretch",
             "videos/ histograms/ && videofusion train histograms/ "
-            "--model feature_mlp --run runs/baseline",
+            "--recipe baseline2014 --run runs/baseline",
         ),
     )
     data_flags(parser)

@@ -44,7 +44,7 @@ def flags(verbs):
             "videos/ --model slow_fusion --run runs/first",
             "list.csv --recipe small --fold 1/5 --run runs/fold1",
             "--resume --run runs/first",
-            "histograms/ --model feature_mlp --run runs/baseline",
+            "histograms/ --recipe baseline2014 --run runs/baseline",
             "list.csv --model c3d --activation sigmoid --run runs/several",
             "moving_shapes --model slow_fusion --width 0.125 --run runs/shapes",
         ),
