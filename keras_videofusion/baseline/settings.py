@@ -3,6 +3,7 @@
 Imports the standard library alone, so that the command line answers at once.
 """
 
+import difflib
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
@@ -235,9 +236,11 @@ class Settings:
         known = {part.name for part in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
+            near = difflib.get_close_matches(unknown[0], sorted(known), 3)
             raise ValueError(
-                "Settings of histograms have no such fields; were they "
-                f"written by a newer release? Received: {', '.join(unknown)}"
+                "settings of histograms have no such fields; perhaps "
+                f"{' or '.join(near) or 'a newer release has'}. "
+                f"Received: {', '.join(unknown)}"
             )
         return cls(**values)
 
