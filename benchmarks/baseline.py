@@ -29,8 +29,9 @@ from keras_videofusion.data.files import write_json
 from keras_videofusion.data.vectors import read_vectors
 from keras_videofusion.evaluation import metrics, pictures
 from keras_videofusion.evaluation.scores import Scores
+from keras_videofusion.training.devices import release
 from keras_videofusion.training.recipe import Recipe, RECIPES
-from keras_videofusion.training.spaces import HyperRecipe, release
+from keras_videofusion.training.spaces import HyperRecipe
 
 
 def main():

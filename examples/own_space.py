@@ -46,7 +46,8 @@ def main(folder, smoke=False):
         trials=2 if smoke else 20,
         resume=True,
     )
-    print(f"{tuned.run.folder}: {tuned.found.best['values']}")
+    found = tuned.found
+    print(f"{tuned.run.folder}: {found.name}, {found.best['values']}")
 
 
 if __name__ == "__main__":

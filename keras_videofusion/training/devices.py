@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 
+import keras
 import tensorflow as tf
 
 from keras_videofusion.training import course
@@ -158,4 +159,23 @@ class Mirrored(Copies):
         )
         self.strategy = tf.distribute.MirroredStrategy(
             devices, cross_device_ops=join
+        )
+
+
+def release(model):
+    """Empties a network that is done with, the optimizer's numbers too.
+
+    TensorFlow never forgets a graph whose loss brings a gradient of its own,
+    as softmax's cross-entropy does, nor the variables that it has captured:
+    a search would keep the weights of every trial in memory until its end.
+
+    Args:
+        model: `keras.Model`, compiled; of no use afterwards.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    slots = getattr(model.optimizer, "variables", ())
+    for variable in (*model.variables, *slots):
+        tf.raw_ops.AssignVariableOp(
+            resource=variable.value.handle, value=tf.zeros(0, variable.dtype)
         )

@@ -12,7 +12,6 @@ from typing import Any
 
 import keras
 import keras_tuner
-import tensorflow as tf
 
 from keras_videofusion.data.catalog import Catalog
 from keras_videofusion.data.pipeline import (
@@ -391,25 +390,6 @@ class Finite(keras.callbacks.Callback):
                 f"the loss became {loss} in epoch {self.epoch}, step "
                 f"{batch + 1}"
             )
-
-
-def release(model):
-    """Empties a network that is done with, the optimizer's numbers too.
-
-    TensorFlow never forgets a graph whose loss brings a gradient of its own,
-    as softmax's cross-entropy does, nor the variables that it has captured:
-    a search would keep the weights of every trial in memory until its end.
-
-    Args:
-        model: `keras.Model`, compiled; of no use afterwards.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return
-    slots = getattr(model.optimizer, "variables", ())
-    for variable in (*model.variables, *slots):
-        tf.raw_ops.AssignVariableOp(
-            resource=variable.value.handle, value=tf.zeros(0, variable.dtype)
-        )
 
 
 def rounded(value):

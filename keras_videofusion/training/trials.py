@@ -35,7 +35,8 @@ from keras_videofusion.data.files import (
     write_text,
 )
 from keras_videofusion.training.cluster import BEAT, ClusterError
-from keras_videofusion.training.spaces import release, rounded
+from keras_videofusion.training.devices import release
+from keras_videofusion.training.spaces import rounded
 from keras_videofusion.training.tensorboard import TensorBoard
 
 # Seconds: how long a worker may not be heard of until its trial goes to
