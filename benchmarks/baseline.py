@@ -11,7 +11,9 @@ with the network that was found for all of them. Descriptors are kept, and what
 stands in DIR is not done again.
 
 Prints percent of videos that are told right, over all folds: mean and standard
-deviation over seeds, Wilson's interval of seed 0. Draws DIR/confusion.png.
+deviation over seeds, Wilson's interval of seed 0; then the same of seed 0's
+runs, as `evaluate` scored them, with the losses of their searches. Draws
+DIR/confusion.png, of the network's runs.
 """
 
 import argparse
@@ -69,7 +71,7 @@ def main():
                 flush=True,
             )
     table(told, given)
-    confusion(given)
+    evaluated(given)
 
 
 def verb(*words):
@@ -153,18 +155,34 @@ def table(told, given):
         )
 
 
-def confusion(given):
-    """The confusion of seed 0's runs, as `evaluate` scored them."""
-    scores = [
-        Scores.load(given.out / f"seed0-fold{fold}/run/scores.npz")
-        for fold in range(1, given.folds + 1)
-    ]
-    truth = np.concatenate([one.truth for one in scores])
-    shares = np.concatenate([one.video_probabilities for one in scores])
-    print(f"by scores.npz: {metrics.hit_at_k(truth, shares, 1):.1%}")
-    counts = metrics.confusion(truth, shares)
-    figure = pictures.confusion_matrix(counts, scores[0].classes)
-    (given.out / "confusion.png").write_bytes(pictures.png(figure))
+def evaluated(given):
+    """What the searches found, and their runs as `evaluate` scored them."""
+    for kind, run in (("network", "run"), ("linear", "run-linear")):
+        places = [
+            given.out / f"seed0-fold{fold}"
+            for fold in range(1, given.folds + 1)
+        ]
+        best = [
+            json.loads((place / f"{run}-search/best.json").read_text())
+            for place in places
+        ]
+        scores = [Scores.load(place / run / "scores.npz") for place in places]
+        truth = np.concatenate([one.truth for one in scores])
+        shares = np.concatenate([one.video_probabilities for one in scores])
+        share = metrics.hit_at_k(truth, shares, 1)
+        low, high = metrics.wilson(share, len(truth))
+        losses = [one["score"] for one in best]
+        untuned = sum(one["trial"] is None for one in best)
+        print(
+            f"runs, {kind:8s} {100 * share:5.1f}  ({100 * low:.0f} to "
+            f"{100 * high:.0f}); validation loss {np.mean(losses):.2f} "
+            f"({', '.join(f'{loss:.2f}' for loss in losses)}), of the "
+            f"untuned recipe in {untuned} of {len(best)}"
+        )
+        if kind == "network":
+            counts = metrics.confusion(truth, shares)
+            figure = pictures.confusion_matrix(counts, scores[0].classes)
+            (given.out / "confusion.png").write_bytes(pictures.png(figure))
 
 
 if __name__ == "__main__":
